@@ -1,0 +1,8 @@
+/** Everything that kernel TypeScript may say, and what Node needs to run it. */
+export * from './helper.ts';
+export * from './map.ts';
+export * from './program.ts';
+export * from './scalar.ts';
+export * from './skb.ts';
+export * from './struct.ts';
+export { World, type Surroundings } from './world.ts';
