@@ -46,13 +46,14 @@ export const i32 = scalar<i32>('i32', 4, true, (x) => low32(x) | 0);
 /** Wrap to 64 bits. */
 export const u64 = scalar<u64>('u64', 8, false, (x) => BigInt.asUintN(64, BigInt(x)));
 
-const rawOnly = (): never => {
+/** A function of its own each time: the descriptor's properties are put on it. */
+const rawOnly = () => (): never => {
   throw new TypeError('be16 and be32 are not conversions: use htons(), htonl()');
 };
 /** 16 bits in network order. */
-export const be16: Scalar<be16> = scalar<be16>('be16', 2, false, rawOnly);
+export const be16: Scalar<be16> = scalar<be16>('be16', 2, false, rawOnly());
 /** 32 bits in network order. */
-export const be32: Scalar<be32> = scalar<be32>('be32', 4, false, rawOnly);
+export const be32: Scalar<be32> = scalar<be32>('be32', 4, false, rawOnly());
 
 const swap16 = (x: number): number => ((x & 0xff) << 8) | ((x >>> 8) & 0xff);
 const swap32 = (x: number): number =>
