@@ -1,7 +1,13 @@
-/** A map as user space sees it: bytes in, bytes out. Pinned kernel maps and the maps of a Node world are both such stores. */
+/**
+ * A map as the rest of ipvsd sees it: in the kernel (`KernelMap`) or in Node's memory, the same to the caller.
+ *
+ * Keys and values are bytes in the layout of their structs. Results are copies: changing one changes no map.
+ */
+
 import type { MapType } from './spec.ts';
 
-export type UpdateFlag = 'any' | 'noexist' | 'exist';
+/** `any`: add or replace; `noexist`: add only; `exist`: replace only. */
+export type UpdateMode = 'any' | 'noexist' | 'exist';
 
 export interface MapStore {
   readonly name: string;
@@ -9,14 +15,43 @@ export interface MapStore {
   readonly keySize: number;
   readonly valueSize: number;
   readonly maxEntries: number;
-  /** A copy of the value, or null where there is none. */
+  /** Null where there is no such key. Not for per-CPU maps. */
   lookup(key: Uint8Array): Uint8Array | null;
-  /** One copy per possible CPU of a per-CPU map. */
+  /** One value per CPU; one in all for maps that are not per CPU; none where there is no such key. */
   lookupPerCpu(key: Uint8Array): Uint8Array[];
-  /** Throws an error with `code` EEXIST, ENOENT or E2BIG. */
-  update(key: Uint8Array, value: Uint8Array, flag?: UpdateFlag): void;
-  updateMany(pairs: Iterable<readonly [Uint8Array, Uint8Array]>): void;
-  /** Whether there was one. */
+  /**
+   * For per-CPU maps every CPU gets the value. Refusals are errors with a `code`: EEXIST (`noexist`, but there is one),
+   * ENOENT (`exist`, but there is none), E2BIG (the map is full, or an array's index is out of range).
+   */
+  update(key: Uint8Array, value: Uint8Array, mode?: UpdateMode): void;
+  /** False where there was none. */
   delete(key: Uint8Array): boolean;
-  entries(): Iterable<[Uint8Array, Uint8Array]>;
+  /** In no order. Changes made meanwhile may or may not be seen; an entry that stays is seen once. */
+  entries(): Iterable<[key: Uint8Array, value: Uint8Array]>;
+  updateMany(pairs: Iterable<readonly [key: Uint8Array, value: Uint8Array]>): void;
+}
+
+export type MapErrorCode = 'EEXIST' | 'ENOENT' | 'E2BIG' | 'EINVAL';
+
+/** A refusal of a map that lives in Node; those of the kernel are `SystemCallError`s with the same `code`. */
+export class MapError extends Error {
+  override readonly name = 'MapError';
+  readonly code: MapErrorCode;
+
+  constructor(code: MapErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Whether the map refused for this reason, whichever kind of map it is. */
+export function isMapError(error: unknown, code: MapErrorCode): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+/** A check that every implementation makes alike: sizes are those of the map. */
+export function checkSize(map: MapStore, part: 'key' | 'value', bytes: Uint8Array, expected: number): void {
+  if (bytes.length !== expected) {
+    throw new RangeError(`Cannot use map "${map.name}": the ${part} has ${bytes.length} bytes, must be ${expected}`);
+  }
 }

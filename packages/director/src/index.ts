@@ -1,1 +1,23 @@
-export {};
+export {
+  type Address,
+  type AddressKind,
+  addressBytes,
+  addressKind,
+  expandIPv6,
+  type Family,
+  familyOf,
+  formatAddress,
+  ipv4FromNumber,
+  ipv4Number,
+  parseAddress,
+} from './address.ts';
+export type * from './command.ts';
+export type { Director, Totals } from './director.ts';
+export { builtInSchedulers, createEnvironment, type Environment, type EnvironmentOptions } from './environment.ts';
+export { DirectorError, type ErrorCode } from './errors.ts';
+export { MemoryDirector, type MemoryDirectorOptions } from './memory-director.ts';
+export * from './model.ts';
+export { type OrderServers, reconcile, reconcileService, type Step, serverSettingsOf, settingsOf } from './reconcile.ts';
+export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
+export { runningDaemon } from './sync-daemon.ts';
+export { acceptSysctl, defaultSysctls, isReadOnlySysctl } from './sysctls.ts';

@@ -1,1 +1,14 @@
-export {};
+export * from './address.ts';
+export * from './capability.ts';
+export * from './clock.ts';
+export * from './errno.ts';
+export * from './file-lock.ts';
+export * from './memory.ts';
+export * from './mount.ts';
+export * from './namespace.ts';
+export * from './netlink.ts';
+export * from './process.ts';
+export * from './raw-socket.ts';
+export * from './route.ts';
+export * from './syscall.ts';
+export * from './sysctl.ts';

@@ -96,14 +96,14 @@ const EACCES = 13;
 
 /** Calls the kernel with plain numbers only; for callers who keep their memory and know its address. */
 export function rawCall(name: SystemCallName, a: number, b: number, c: number): number {
-  const { call, numbers } = (library ??= load());
+  const { call, numbers } = kernel();
   const result = call(numbers[name], a, b, c, 0, 0, 0);
   return result === -1 ? -koffi.errno() : Number(result);
 }
 
 /** Calls the kernel; a result below zero is minus the error number, as the kernel itself has it. */
 export function tryCall(name: SystemCallName, ...args: readonly SystemCallArgument[]): number {
-  const { call, numbers } = (library ??= load());
+  const { call, numbers } = kernel();
   const [a, b, c, d, e, f] = args;
   const result = call(numbers[name], word(a), word(b), word(c), word(d), word(e), word(f));
   return Number(result) === -1 ? -koffi.errno() : Number(result);
@@ -147,18 +147,27 @@ function permissionHint(call: string): string {
 type Word = number | bigint;
 type RawCall = (number: number, a: Word, b: Word, c: Word, d: Word, e: Word, f: Word) => number | bigint;
 
-let library: { readonly call: RawCall; readonly numbers: Readonly<Record<SystemCallName, number>> } | undefined;
+interface Kernel {
+  readonly call: RawCall;
+  readonly numbers: Readonly<Record<SystemCallName, number>>;
+}
 
-/** At the first call and not at import, so that everything that needs no kernel runs anywhere. */
-function load(): NonNullable<typeof library> {
+let loaded: Kernel | undefined;
+
+/** Loaded at the first call and not at import, so that everything that needs no kernel runs anywhere. */
+function kernel(): Kernel {
+  if (loaded !== undefined) return loaded;
   const numbers = process.platform === 'linux' ? NUMBERS[process.arch as keyof typeof NUMBERS] : undefined;
   if (numbers === undefined) {
-    throw new Error(`Cannot call the kernel: this is ${process.platform} on ${process.arch}, must be Linux on x64 or arm64`);
+    throw new Error(
+      `Cannot call the kernel: this is ${process.platform} on ${process.arch}, must be Linux on x64 or arm64`,
+    );
   }
   const call: RawCall = koffi
     .load(null)
     .func('syscall', 'int64', ['int64', 'int64', 'int64', 'int64', 'int64', 'int64', 'int64']);
-  return { call, numbers };
+  loaded = { call, numbers };
+  return loaded;
 }
 
 function word(argument: SystemCallArgument | undefined): Word {

@@ -224,13 +224,7 @@ export function decode(bytes: Uint8Array): Insn[] {
   for (let at = 0; at + 8 <= bytes.length; at += 8) {
     const registers = view.getUint8(at + 1);
     program.push(
-      insn(
-        view.getUint8(at),
-        registers & 15,
-        registers >> 4,
-        view.getInt16(at + 2, true),
-        view.getInt32(at + 4, true),
-      ),
+      insn(view.getUint8(at), registers & 15, registers >> 4, view.getInt16(at + 2, true), view.getInt32(at + 4, true)),
     );
   }
   return program;

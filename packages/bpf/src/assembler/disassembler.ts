@@ -3,7 +3,21 @@
  * and `bpftool prog dump xlated` can be read side by side.
  */
 
-import { ALU, ATOMIC, CALL_FUNCTION, CLASS, decode, FETCH, FROM_REGISTER, type Insn, isLdImm64, JUMP, MODE, PSEUDO, SIZE } from './assembler.ts';
+import {
+  ALU,
+  ATOMIC,
+  CALL_FUNCTION,
+  CLASS,
+  decode,
+  FETCH,
+  FROM_REGISTER,
+  type Insn,
+  isLdImm64,
+  JUMP,
+  MODE,
+  PSEUDO,
+  SIZE,
+} from './assembler.ts';
 import { helperName } from './helper-names.ts';
 
 export interface DisassembleOptions {
@@ -52,8 +66,18 @@ const FETCH_NAMES: Readonly<Record<number, string>> = {
 const LOAD_ACQUIRE = 0x100;
 const STORE_RELEASE = 0x110;
 
-const UNSIGNED: Readonly<Record<number, string>> = { [SIZE[1]]: 'u8', [SIZE[2]]: 'u16', [SIZE[4]]: 'u32', [SIZE[8]]: 'u64' };
-const SIGNED: Readonly<Record<number, string>> = { [SIZE[1]]: 's8', [SIZE[2]]: 's16', [SIZE[4]]: 's32', [SIZE[8]]: 's64' };
+const UNSIGNED: Readonly<Record<number, string>> = {
+  [SIZE[1]]: 'u8',
+  [SIZE[2]]: 'u16',
+  [SIZE[4]]: 'u32',
+  [SIZE[8]]: 'u64',
+};
+const SIGNED: Readonly<Record<number, string>> = {
+  [SIZE[1]]: 's8',
+  [SIZE[2]]: 's16',
+  [SIZE[4]]: 's32',
+  [SIZE[8]]: 's64',
+};
 
 /** A whole program, one instruction per line as `slot: (opcode) text`; a 64-bit constant is one line for two slots. */
 export function disassemble(program: readonly Insn[] | Uint8Array, options: DisassembleOptions = {}): string {
@@ -113,7 +137,10 @@ function swapName(one: Insn): string {
 function describeJump(one: Insn, letter: 'r' | 'w'): string {
   const op = one.opcode & 0xf0;
   if (op === JUMP.always) return letter === 'w' ? `gotol pc${plus(one.imm)}` : `goto pc${plus(one.offset)}`;
-  if (op === JUMP.call) return one.src === CALL_FUNCTION ? `call pc${plus(one.imm)}` : `call ${helperName(one.imm) ?? 'unknown'}#${one.imm}`;
+  if (op === JUMP.call)
+    return one.src === CALL_FUNCTION
+      ? `call pc${plus(one.imm)}`
+      : `call ${helperName(one.imm) ?? 'unknown'}#${one.imm}`;
   if (op === JUMP.exit) return 'exit';
   const sign = JUMP_SIGNS[op];
   if (sign === undefined) return unknown(one);

@@ -7,7 +7,7 @@ import type { ProgramType } from '../spec.ts';
 import { addSums, foldSum, sumBytes } from './checksum.ts';
 import type { MapDefinition } from './map.ts';
 import { TC_ACT_REDIRECT } from './program.ts';
-import { be16, be32, u16, u32, type u64, u8 } from './scalar.ts';
+import { be16, be32, u8, u16, u32, type u64 } from './scalar.ts';
 import type { NodeSkb, Skb } from './skb.ts';
 import { array, bytesOf, type Fields, struct, type Timer, type View } from './struct.ts';
 import { currentWorld } from './world.ts';
@@ -193,7 +193,11 @@ export function redirect(ifindex: u32, flags: u32): number {
 }
 
 /** Send through the neighbour table: with the given next hop, or by route when null. */
-export function redirectNeigh(ifindex: u32, neighbour: View<(typeof RedirectNeighbour)['fields']> | null, flags: u32): number {
+export function redirectNeigh(
+  ifindex: u32,
+  neighbour: View<(typeof RedirectNeighbour)['fields']> | null,
+  flags: u32,
+): number {
   const next = neighbour === null ? {} : { neighbour: bytesOf(neighbour).slice() };
   currentWorld().redirected({ kind: 'neighbour', ifindex, ...next });
   return flags === 0 ? TC_ACT_REDIRECT : 2;

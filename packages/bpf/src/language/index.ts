@@ -5,4 +5,4 @@ export * from './program.ts';
 export * from './scalar.ts';
 export * from './skb.ts';
 export * from './struct.ts';
-export { World, type Surroundings } from './world.ts';
+export { type Surroundings, World } from './world.ts';

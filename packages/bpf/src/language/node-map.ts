@@ -1,7 +1,7 @@
 /**
  * A map's bytes in Node, with the semantics of the kernel's map types: values are live, updates replace whole values.
  */
-import type { MapStore, UpdateFlag } from '../map-store.ts';
+import { checkSize, MapError, type MapErrorCode, type MapStore, type UpdateMode } from '../map-store.ts';
 import type { MapDefinition } from './map.ts';
 import type { Scalar } from './scalar.ts';
 import { bytesOf, type Fields, scalarIo, type View } from './struct.ts';
@@ -10,7 +10,9 @@ const ENOENT = 2;
 const E2BIG = 7;
 const EAGAIN = 11;
 const EEXIST = 17;
-const FLAGS = { any: 0, noexist: 1, exist: 2 } as const satisfies Record<UpdateFlag, number>;
+const FLAGS = { any: 0, noexist: 1, exist: 2 } as const satisfies Record<UpdateMode, number>;
+
+const CODES: Readonly<Record<number, MapErrorCode>> = { [EEXIST]: 'EEXIST', [ENOENT]: 'ENOENT', [E2BIG]: 'E2BIG' };
 
 const textOf = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
 const bytesOfText = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
@@ -111,11 +113,13 @@ export class NodeMap implements MapStore {
     return value === null ? [] : [value];
   }
 
-  update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag = 'any'): void {
-    const errno = this.#put(key, value, FLAGS[flag]);
+  update(key: Uint8Array, value: Uint8Array, mode: UpdateMode = 'any'): void {
+    checkSize(this, 'key', key, this.keySize);
+    checkSize(this, 'value', value, this.valueSize);
+    const errno = this.#put(key, value, FLAGS[mode]);
     if (errno === 0) return;
-    const code = { [EEXIST]: 'EEXIST', [ENOENT]: 'ENOENT', [E2BIG]: 'E2BIG' }[errno];
-    throw Object.assign(new Error(`Cannot update map "${this.name}": ${code}`), { code });
+    const code = CODES[errno] ?? 'EINVAL';
+    throw new MapError(code, `Cannot update map "${this.name}": ${code}`);
   }
 
   updateMany(pairs: Iterable<readonly [Uint8Array, Uint8Array]>): void {

@@ -103,7 +103,9 @@ export class NodeSkb implements Skb {
     return {
       check: () => {
         if (made !== this.#generation) {
-          throw new Error('Cannot use a packet view made before a helper that can move the packet: call header() again');
+          throw new Error(
+            'Cannot use a packet view made before a helper that can move the packet: call header() again',
+          );
         }
       },
     };

@@ -186,7 +186,8 @@ function accessor(field: Field, offset: number): PropertyDescriptor {
 }
 
 function reach(field: Field, data: DataView, base: number, guard: Guard | undefined): unknown {
-  if (field.kind === 'struct') return field.on(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), base, guard);
+  if (field.kind === 'struct')
+    return field.on(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), base, guard);
   if (field.kind === 'opaque') return { $data: data, $base: base, $opaque: field.name };
   if (field.kind === 'scalar') throw new TypeError('scalars are read, not reached');
   const { element, length } = field;

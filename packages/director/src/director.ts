@@ -1,0 +1,49 @@
+/**
+ * The door to a director, whichever plane carries it: pinned eBPF maps in the kernel, the same data plane in Node, or
+ * plain memory. ipvsadm, keepalived, the API and the daemon know nothing else.
+ */
+import type { Command } from './command.ts';
+import type { DirectorError } from './errors.ts';
+import type {
+  ConnectionEntry,
+  Rates,
+  ServiceId,
+  Stats,
+  SyncDaemon,
+  Timeouts,
+  VirtualService,
+} from './model.ts';
+import type { ServiceTable } from './service-table.ts';
+
+export interface Director {
+  /** Carries out one command, or throws the DirectorError that says why not. */
+  execute(command: Command): void;
+
+  /**
+   * Carries out many as one piece of work and answers each with its error or undefined. Without `atomic` a refused
+   * command is passed over; with it, one refusal and nothing at all has happened.
+   */
+  executeAll(commands: readonly Command[], options: { readonly atomic: boolean }): readonly (DirectorError | undefined)[];
+
+  /** Services with their real servers and live figures, and the settings beside them, as of now. */
+  table(): ServiceTable;
+  service(id: ServiceId): VirtualService | undefined;
+
+  /** One at a time: a hundred thousand connections are never held at once. */
+  connections(): Iterable<ConnectionEntry>;
+
+  timeouts(): Timeouts;
+  daemons(): readonly SyncDaemon[];
+  sysctls(): ReadonlyMap<string, string>;
+
+  /** Buckets of the connection table, which every listing states in its first line. */
+  readonly connectionTableSize: number;
+  totals(): Totals;
+}
+
+/** The counters of the whole director; `perCpu` in CPU order. */
+export interface Totals {
+  readonly stats: Stats;
+  readonly rates: Rates;
+  readonly perCpu: readonly Stats[];
+}

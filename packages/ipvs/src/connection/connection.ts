@@ -1,0 +1,77 @@
+/**
+ * The connection: one entry that both directions find, with its state, its timer and what rewriting needs.
+ *
+ * Entries lie in an array; the two flows of a connection (family.ts) lead to its number. So state lives once, a scan for
+ * what has expired is a walk through memory, and a free number is taken from a stack. Numbers never used lie above
+ * `highest`, which bounds the scan.
+ */
+import { arrayMap, atomicFetchAdd, be16, single, stack, stackMap, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import { Address6 } from '../packet/address.ts';
+import { NONE, Route } from '../service/service.ts';
+import { settings } from '../settings.ts';
+
+/** Flags, with the kernel's numbers (enum ip_vs_conn_flags). */
+export const NO_OUTPUT = 0x0080;
+export const INACTIVE = 0x0100;
+export const NO_CLIENT_PORT = 0x0800;
+export const TEMPLATE = 0x1000;
+
+export const Connection = struct('connection', {
+  client: Address6,
+  virtual: Address6,
+  real: Address6,
+  clientPort: be16,
+  virtualPort: be16,
+  realPort: be16,
+  protocol: u8,
+  family: u8,
+  /** 1 while it is in the table. Whoever changes it to 0 removes the rest. */
+  alive: u32,
+  flags: u32,
+  state: u32,
+  /** Ticks without a packet after which it expires. */
+  timeout: u32,
+  lastSeen: u32,
+  /** Number of its real server. */
+  server: u32,
+  inPackets: u32,
+  mark: u32,
+  /** Number of the connection that controls it plus one; 0 when none does. */
+  controller: u32,
+  /** How many it controls. */
+  controls: u32,
+  /** Back to the client. */
+  route: Route,
+});
+export type Connection = ViewOf<typeof Connection>;
+
+export const MAX_CONNECTIONS = 262_144;
+
+export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS });
+
+const Slot = struct('slot', { connection: u32 });
+const freeSlots = stackMap('free_slots', Slot, { maxEntries: MAX_CONNECTIONS });
+
+export const Population = struct('population', {
+  /** Numbers below were in use at some time. */
+  highest: u32,
+  /** Connections in the table now. */
+  alive: u32,
+});
+export const population = single('population', Population);
+
+/** A number for a new connection, or NONE when the table is full. */
+export function takeSlot(): u32 {
+  const slot = stack(Slot);
+  if (freeSlots.pop(slot) === 0) return slot.connection;
+  const table = population.only;
+  if (table.highest >= settings.only.maxConnections) return NONE;
+  const fresh = atomicFetchAdd(table, 'highest', 1);
+  // Two CPUs may both have seen room for one; the loser's number lies beyond the end and is never used.
+  return fresh < settings.only.maxConnections ? fresh : NONE;
+}
+
+export function returnSlot(connection: u32): void {
+  const slot = stack(Slot, { connection });
+  freeSlots.push(slot, 0);
+}

@@ -1,0 +1,64 @@
+/**
+ * Every reason to pass or drop a packet that is not plain forwarding: a counter with a name and a sentence.
+ *
+ * The sentences are the operator's documentation (docs/counters.md is made from them); the order is the counter's number.
+ */
+import { percpuArray, struct, TC_ACT_OK, TC_ACT_SHOT, u64 } from '@ipvsd/bpf';
+
+export interface Reason {
+  readonly name: string;
+  readonly verdict: 'pass' | 'drop';
+  readonly sentence: string;
+}
+
+const reason = (verdict: Reason['verdict'], name: string, sentence: string): Reason => ({ name, verdict, sentence });
+
+export const REASONS = {
+  truncated: reason('pass', 'truncated', 'The packet ends inside its headers; the host judges it.'),
+  malformed: reason('pass', 'malformed', 'The IP header says what no IP header may say; the host judges it.'),
+  fragment: reason('pass', 'fragment', 'A fragment to or from a known address; fragments are not followed yet.'),
+  noService: reason(
+    'pass',
+    'noService',
+    'A first packet to a port where no virtual service listens; the host answers.',
+  ),
+  notFirst: reason(
+    'pass',
+    'notFirst',
+    'A packet to a virtual service that neither belongs to a connection nor may open one; the host answers.',
+  ),
+  noServer: reason('drop', 'noServer', 'A virtual service has no real server with a weight above 0 and room for more.'),
+  tableFull: reason(
+    'drop',
+    'tableFull',
+    'A new connection found the connection table full; established ones are never evicted for it.',
+  ),
+  serverGone: reason(
+    'drop',
+    'serverGone',
+    'A packet of a connection whose real server was removed, and expire_nodest_conn is 0.',
+  ),
+  timeToLive: reason('drop', 'timeToLive', 'The packet may travel no further: its time to live or hop limit is 1.'),
+  noRoute: reason(
+    'drop',
+    'noRoute',
+    'The kernel knows no route to the real server or to the client, or forwarding is off.',
+  ),
+  corrupt: reason(
+    'drop',
+    'corrupt',
+    'A table leads to an entry that does not exist: a defect of ours, please report it.',
+  ),
+} as const satisfies Record<string, Reason>;
+
+export const REASON_LIST: readonly Reason[] = Object.values(REASONS);
+
+const Count = struct('count', { packets: u64 });
+export const reasons = percpuArray('reasons', Count, { maxEntries: 64 });
+
+/** Count a packet under `reason` and give its verdict. */
+export function because(reason: Reason): number {
+  const count = reasons.at(REASON_LIST.indexOf(reason));
+  if (count !== null) count.packets = u64(count.packets + 1n);
+  return reason.verdict === 'pass' ? TC_ACT_OK : TC_ACT_SHOT;
+}

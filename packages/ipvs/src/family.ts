@@ -1,0 +1,90 @@
+/**
+ * IPv4 and IPv6 as two values of one type. The packet path takes a family as a build-time argument, so it is written once
+ * and compiled twice, each copy with its own header, key size and map.
+ */
+import { array, assign, be16, hashMap, htons, ntohs, raw, rawBe32, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
+import { fold32, patch, wordDifference } from './packet/checksum.ts';
+import { ETHERNET, Ipv4, Ipv6 } from './packet/headers.ts';
+
+/** What a tuple leads to: a connection, and which way the packet goes. */
+export const Flow = struct('flow', { connection: u32, direction: u32 });
+export type Flow = ViewOf<typeof Flow>;
+
+export const REQUEST = 0;
+export const REPLY = 1;
+
+const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, reserved: array(u8, 3) };
+/** A packet's own addresses and ports: both directions of a connection are found by what the packet itself says. */
+export const Tuple4 = struct('tuple4', { source: Address4, destination: Address4, ...tuple });
+export const Tuple6 = struct('tuple6', { source: Address6, destination: Address6, ...tuple });
+
+/** Two flows a connection (one without replies through us): sized at twice the connections when the maps are made. */
+export const flows4 = hashMap('flows4', Tuple4, Flow, { maxEntries: 524_288 });
+export const flows6 = hashMap('flows6', Tuple6, Flow, { maxEntries: 131_072 });
+
+type Header4 = ViewOf<typeof Ipv4>;
+type Header6 = ViewOf<typeof Ipv6>;
+
+const FRAGMENT_MASK = raw(htons(0x3fff));
+
+export const IPV4 = {
+  number: AF_INET as number,
+  Header: Ipv4,
+  Tuple: Tuple4,
+  Address: Address4,
+  flows: flows4,
+  /** Where the transport header lies, link header included; options are skipped. */
+  transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
+  /** First fragments too: they carry MF. */
+  isFragment: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_MASK) !== 0,
+  isValid: (ip: Header4): boolean => ip.versionAndLength >= 0x45 && ip.versionAndLength <= 0x4f,
+  /** From 16 bytes to the family's own, and back. */
+  narrow: (to: Address4, from: Address6): void => {
+    to.a = from.a;
+  },
+  widen: (to: Address6, from: Address4): void => {
+    to.a = from.a;
+    to.b = rawBe32(0);
+    to.c = rawBe32(0);
+    to.d = rawBe32(0);
+  },
+  /** How the ones' complement sum changes when `old` becomes `next`. */
+  difference: (old: Address4, next: Address6): number => fold32(wordDifference(raw(old.a), raw(next.a))),
+  /** One hop less, and the header checksum mended for that and for an address that changed by `difference`. */
+  finish: (ip: Header4, difference: u32): void => {
+    ip.timeToLive = u8(ip.timeToLive - 1);
+    // A time to live less one is, in the machine's order, its 16-bit word less one: plus 0xfffe in ones' complement.
+    ip.checksum = patch(ip.checksum, fold32(difference + 0xfffe));
+  },
+  length: (ip: Header4): u32 => ntohs(ip.length),
+};
+
+export type Family = typeof IPV4;
+
+/** Typed as its sibling: the fields that both headers have go by the same names. */
+export const IPV6: Family = {
+  number: AF_INET6,
+  Header: Ipv6,
+  Tuple: Tuple6,
+  Address: Address6,
+  flows: flows6,
+  transport: (_ip: Header6): u32 => ETHERNET + 40,
+  isFragment: (_ip: Header6): boolean => false,
+  isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,
+  narrow: (to: Address6, from: Address6): void => assign(to, from),
+  widen: (to: Address6, from: Address6): void => assign(to, from),
+  difference: (old: Address6, next: Address6): number =>
+    fold32(
+      wordDifference(raw(old.a), raw(next.a)) +
+        wordDifference(raw(old.b), raw(next.b)) +
+        wordDifference(raw(old.c), raw(next.c)) +
+        wordDifference(raw(old.d), raw(next.d)),
+    ),
+  finish: (ip: Header6, _difference: u32): void => {
+    ip.timeToLive = u8(ip.timeToLive - 1);
+  },
+  length: (ip: Header6): u32 => ntohs(ip.payloadLength) + 40,
+} as unknown as Family;
+
+export const FAMILIES = [IPV4, IPV6];

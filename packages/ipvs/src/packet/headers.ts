@@ -1,0 +1,56 @@
+/** Headers as they lie on the wire (RFC 791, 8200, 9293, 768). All are views on the packet; nothing is copied. */
+import { array, be16, be32, struct, u8, type ViewOf } from '@ipvsd/bpf';
+import { Address4, Address6 } from './address.ts';
+
+/** Bytes of the Ethernet header; a VLAN tag is held apart by the kernel. */
+export const ETHERNET = 14;
+
+export const IPPROTO_ICMP = 1;
+export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
+export const IPPROTO_ICMPV6 = 58;
+export const IPPROTO_SCTP = 132;
+
+export const Ipv4 = struct('ipv4', {
+  versionAndLength: u8,
+  tos: u8,
+  length: be16,
+  id: be16,
+  /** Three flag bits and the fragment offset in units of 8 bytes. */
+  fragment: be16,
+  timeToLive: u8,
+  protocol: u8,
+  checksum: be16,
+  source: Address4,
+  destination: Address4,
+});
+
+export const Ipv6 = struct('ipv6', {
+  versionAndClass: be32,
+  payloadLength: be16,
+  protocol: u8,
+  timeToLive: u8,
+  source: Address6,
+  destination: Address6,
+});
+
+export const Tcp = struct('tcp', {
+  sourcePort: be16,
+  destinationPort: be16,
+  sequence: be32,
+  acknowledgement: be32,
+  dataOffset: u8,
+  flags: u8,
+  window: be16,
+  checksum: be16,
+  urgent: be16,
+});
+export type Tcp = ViewOf<typeof Tcp>;
+
+export const Udp = struct('udp', { sourcePort: be16, destinationPort: be16, length: be16, checksum: be16 });
+
+/** Any transport with ports begins with them. */
+export const Ports = struct('ports', { sourcePort: be16, destinationPort: be16 });
+export type Ports = ViewOf<typeof Ports>;
+
+export const Mac = array(u8, 6);

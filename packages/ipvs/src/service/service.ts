@@ -1,0 +1,134 @@
+/**
+ * Virtual services and their real servers, as both planes hold them.
+ *
+ * User space writes services and lists of members whole (each replaced at once). A real server also carries what packets
+ * count, so user space never writes one: it asks the `server` program (programs/control.ts).
+ */
+import { arrayMap, be16, hashMap, percpuArray, struct, u8, u16, u32, u64, type ViewOf } from '@ipvsd/bpf';
+import { Address6 } from '../packet/address.ts';
+
+/** What a packet must match. By address (mark 0), or by firewall mark (address, port and protocol 0). */
+export const ServiceKey = struct('service_key', {
+  address: Address6,
+  mark: u32,
+  port: be16,
+  protocol: u8,
+  family: u8,
+});
+export type ServiceKey = ViewOf<typeof ServiceKey>;
+
+/** Flags of a service, with the kernel's numbers (enum ip_vs_svc). */
+export const SERVICE_PERSISTENT = 1;
+export const SERVICE_ONE_PACKET = 4;
+export const SERVICE_SCHED1 = 8;
+export const SERVICE_SCHED2 = 16;
+export const SERVICE_SCHED3 = 32;
+
+export const Service = struct('service', {
+  /** Its place in `serviceStates`, kept for its life. */
+  index: u32,
+  /** Number of its scheduler. */
+  scheduler: u32,
+  flags: u32,
+  /** Persistence timeout in seconds. */
+  timeout: u32,
+  /** Its real servers: `members[first .. first + count)`, newest first. */
+  first: u32,
+  count: u32,
+  /** Persistence granularity: IPv4 mask in the first word, or IPv6 mask. */
+  netmask: Address6,
+  /** Prefix length of the mask, for listing. */
+  prefix: u8,
+  engine: u8,
+  reserved: u16,
+});
+export type Service = ViewOf<typeof Service>;
+
+/** What a scheduler remembers between connections; each gives the words its own meaning. */
+export const ServiceState = struct('service_state', { cursor: u32, current: u32, maximum: u32, divisor: u32 });
+export type ServiceState = ViewOf<typeof ServiceState>;
+
+/** Where to send: next hop and interface, asked of the kernel at most once a second. */
+export const Route = struct('route', { hop: Address6, ifindex: u32, at: u32 });
+export type Route = ViewOf<typeof Route>;
+
+/** Forwarding methods with the kernel's numbers; fullnat is ours. */
+export const METHOD_MASQ = 0;
+export const METHOD_LOCAL = 1;
+export const METHOD_TUNNEL = 2;
+export const METHOD_ROUTE = 3;
+export const METHOD_BYPASS = 4;
+export const METHOD_FULLNAT = 5;
+
+/** In service; without it the real server is in the trash and only its connections remember it. */
+export const SERVER_AVAILABLE = 1;
+export const SERVER_OVERLOAD = 2;
+
+export const RealServer = struct('real_server', {
+  // What scheduling reads, in one cache line.
+  flags: u32,
+  weight: u16,
+  /** The last weight that was not 0; `mh` builds its table by it. */
+  lastWeight: u16,
+  active: u32,
+  inactive: u32,
+  upper: u32,
+  lower: u32,
+  persistent: u32,
+  /** The service it belongs to, or did. */
+  service: u32,
+  address: Address6,
+  port: be16,
+  family: u8,
+  method: u8,
+  tunnelType: u8,
+  tunnelFlags: u8,
+  tunnelPort: be16,
+  // What forwarding reads.
+  route: Route,
+  reserved: u64,
+  reserved2: u64,
+  reserved3: u64,
+});
+export type RealServer = ViewOf<typeof RealServer>;
+
+export const MAX_SERVICES = 16_384;
+export const MAX_SERVERS = 131_072;
+export const NONE = 0xffff_ffff;
+
+export const services = hashMap('services', ServiceKey, Service, { maxEntries: MAX_SERVICES });
+export const serviceStates = arrayMap('service_states', ServiceState, { maxEntries: MAX_SERVICES });
+export const servers = arrayMap('servers', RealServer, { maxEntries: MAX_SERVERS });
+
+/** Numbers of real servers, a run for each service. */
+export const Member = struct('member', { server: u32 });
+export const members = arrayMap('members', Member, { maxEntries: 2 * MAX_SERVERS });
+
+/** Counted by each CPU for itself; services and totals are sums of their real servers. */
+export const Traffic = struct('traffic', {
+  connections: u64,
+  inPackets: u64,
+  outPackets: u64,
+  inBytes: u64,
+  outBytes: u64,
+});
+export const traffic = percpuArray('traffic', Traffic, { maxEntries: MAX_SERVERS });
+
+export function countConnection(server: u32): void {
+  const t = traffic.at(server);
+  if (t !== null) t.connections = u64(t.connections + 1n);
+}
+
+export function countIn(server: u32, bytes: u32): void {
+  const t = traffic.at(server);
+  if (t === null) return;
+  t.inPackets = u64(t.inPackets + 1n);
+  t.inBytes = u64(t.inBytes + u64(bytes));
+}
+
+export function countOut(server: u32, bytes: u32): void {
+  const t = traffic.at(server);
+  if (t === null) return;
+  t.outPackets = u64(t.outPackets + 1n);
+  t.outBytes = u64(t.outBytes + u64(bytes));
+}
