@@ -36,6 +36,7 @@ export interface ServiceWords {
   fwmark: number;
   scheduler: string;
   schedulerFlagWords: string;
+  schedulerFlags: number;
   persistenceSeconds: number | null;
   netmask: number;
   persistenceEngine: string;
@@ -77,6 +78,7 @@ export function newEntry(command: CommandDefinition): Entry {
       fwmark: 0,
       scheduler: '',
       schedulerFlagWords: '',
+      schedulerFlags: 0,
       persistenceSeconds: null,
       netmask: fullMask.ipv4,
       persistenceEngine: '',

@@ -2,11 +2,19 @@
  * The table of options. Parsing, checking, shell completion and the man page all read it; an option is its words, the
  * name it goes by in messages, and what it writes into the entry.
  */
-import { addressKind, type ForwardingMethod, familyOf, fullMask, type Protocol, parseAddress } from '@ipvsd/director';
+import {
+  addressKind,
+  type ForwardingMethod,
+  familyOf,
+  fullMask,
+  ipv4Number,
+  type Protocol,
+  parseAddress,
+} from '@ipvsd/director';
 import { readEndPoint, readHost } from './end-point.ts';
 import type { Entry } from './entry.ts';
 import { usage } from './messages.ts';
-import { readIPv4, readLeadingNumber, readNumber } from './numbers.ts';
+import { readLeadingNumber, readNumber } from './numbers.ts';
 import type { Word } from './popt.ts';
 import type { Names } from './services-names.ts';
 
@@ -32,6 +40,8 @@ export interface OptionDefinition extends Word {
   /** Not known to the original. */
   readonly ours?: true;
   read?(entry: Entry, value: string, names: Names): void | Promise<void>;
+  /** Where the value is optional and was left out. */
+  readNothing?(entry: Entry): void;
 }
 
 export const defaults = {
@@ -83,10 +93,8 @@ export const options: readonly OptionDefinition[] = [
   {
     ...required('persistent', 'p', 'persistent', 'seconds', 'persistent service (default 360 seconds)'),
     argument: 'optional',
-    read: ({ service }, value) => {
-      service.persistenceSeconds =
-        value === absent ? defaults.persistenceSeconds : readTimeout(value, 1, longestTimeoutSeconds);
-    },
+    read: ({ service }, value) => void (service.persistenceSeconds = readTimeout(value, 1, longestTimeoutSeconds)),
+    readNothing: ({ service }) => void (service.persistenceSeconds = defaults.persistenceSeconds),
   },
   {
     ...required('netmask', 'M', 'netmask', 'netmask', 'mask or prefix length that persistence groups clients by'),
@@ -198,9 +206,8 @@ export const options: readonly OptionDefinition[] = [
     argument: 'optional',
     argumentName: 'seconds',
     ours: true,
-    read: (entry, value) => {
-      entry.watchSeconds = value === absent ? defaults.watchSeconds : readValue(value, 1, 86400, 'watch interval');
-    },
+    read: (entry, value) => void (entry.watchSeconds = readValue(value, 1, 86400, 'watch interval')),
+    readNothing: (entry) => void (entry.watchSeconds = defaults.watchSeconds),
   },
   { ...flag('atomic', 'restore everything or nothing'), ours: true },
   { ...flag('complete', 'save thresholds and the order of real servers too'), ours: true },
@@ -218,9 +225,6 @@ export const options: readonly OptionDefinition[] = [
     ours: true,
   },
 ];
-
-/** What `read` is given when an optional value was left out; no word of a command line can contain it. */
-export const absent = '\0';
 
 function flag(name: OptionName, summary: string): OptionDefinition & { name: OptionName } {
   return { name, long: name, summary };
@@ -275,7 +279,6 @@ function readPrefixLength(text: string): number {
 /** Dotted or a host name; `24` is 0.0.0.24, as ever. */
 async function readNetmask(text: string, names: Names): Promise<number> {
   const host = await readHost(text, names);
-  const mask = host && readIPv4(host);
-  if (mask === undefined || mask === '') throw usage.illegalValue('virtual server persistent mask');
-  return mask;
+  if (!host) throw usage.illegalValue('virtual server persistent mask');
+  return ipv4Number(host);
 }

@@ -185,7 +185,7 @@ export function u32Of(bytes: Uint8Array | undefined): number | undefined {
 }
 
 export function textOf(bytes: Uint8Array | undefined): string | undefined {
-  return bytes === undefined ? undefined : new TextDecoder().decode(bytes).split("\0", 1)[0];
+  return bytes === undefined ? undefined : new TextDecoder().decode(bytes).split('\0', 1)[0];
 }
 
 function attributeValue(value: Uint8Array | string | number): Uint8Array {

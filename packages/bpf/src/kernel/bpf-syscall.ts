@@ -101,7 +101,11 @@ export function bpfError(action: string, command: Command, errno: number, hint?:
 export function objectInfo(fd: number, bytes: number, fill?: (info: DataView) => void): DataView {
   const info = new DataView(new ArrayBuffer(bytes));
   fill?.(info);
-  bpf('read what the kernel knows about a BPF object', 'OBJ_GET_INFO_BY_FD', new Attr().u32(0, fd).u32(4, bytes).pointer(8, info));
+  bpf(
+    'read what the kernel knows about a BPF object',
+    'OBJ_GET_INFO_BY_FD',
+    new Attr().u32(0, fd).u32(4, bytes).pointer(8, info),
+  );
   return info;
 }
 

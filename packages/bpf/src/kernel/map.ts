@@ -9,7 +9,6 @@ import { addressOf, errnoNumber, rawCall } from '@ipvsd/linux';
 import { checkSize, type MapStore, type UpdateMode } from '../map-store.ts';
 import { MAP_TYPES, type MapSpec, type MapType } from '../spec.ts';
 import {
-  ATTR_BYTES,
   Attr,
   bpf,
   bpfError,
@@ -53,7 +52,7 @@ const NO_BATCH = new Set(['ENOTSUPP', 'EOPNOTSUPP', 'EINVAL'].map(errnoNumber));
 /** These take no BTF. */
 const WITHOUT_BTF: ReadonlySet<MapType> = new Set<MapType>(['queue', 'stack', 'ringBuffer', 'progArray']);
 
-const KEY_OFFSET = ATTR_BYTES;
+const KEY_OFFSET = 32;
 const INFO_BYTES = 88;
 
 export class KernelMap implements MapStore {
@@ -83,7 +82,8 @@ export class KernelMap implements MapStore {
     this.perCpu = info.type === 'percpuHash' || info.type === 'percpuArray';
     this.#elementSize = this.perCpu ? align8(this.valueSize) * possibleCpus() : this.valueSize;
 
-    // | map fd u32 | pad | key u64 | value u64 | flags u64 | zeros to ATTR_BYTES | key | value |
+    // | map fd u32 | pad | key u64 | value u64 | flags u64 | key | value |
+    // A delete passes the first half of it only: it must not name a value.
     const valueOffset = KEY_OFFSET + align8(this.keySize);
     this.#memory = new ArrayBuffer(valueOffset + align8(this.#elementSize) + 8);
     this.#attr = addressOf(this.#memory);
@@ -246,7 +246,7 @@ export class KernelMap implements MapStore {
   #call(verb: string, command: Command, flags: number, absent?: number): boolean {
     if (!this.#open) throw new Error(`Cannot ${verb} map "${this.name}": it is closed`);
     this.#flags[0] = BigInt(flags);
-    const result = rawCall('bpf', COMMAND[command], this.#attr, ATTR_BYTES);
+    const result = rawCall('bpf', COMMAND[command], this.#attr, command === 'MAP_DELETE_ELEM' ? 16 : 32);
     if (result >= 0) return true;
     if (-result === absent) return false;
     throw bpfError(`${verb} map "${this.name}"`, command, -result, this.#hint(command, -result));
@@ -380,7 +380,8 @@ function readInfo(fd: number): MapInfo {
   const info = objectInfo(fd, INFO_BYTES);
   const number = info.getUint32(0, true);
   const type = (Object.keys(MAP_TYPES) as MapType[]).find((name) => MAP_TYPES[name] === number);
-  if (type === undefined) throw new Error(`Cannot use map "${infoName(info, 24)}": its type ${number} is not one of ours`);
+  if (type === undefined)
+    throw new Error(`Cannot use map "${infoName(info, 24)}": its type ${number} is not one of ours`);
   return {
     id: info.getUint32(4, true),
     type,

@@ -15,3 +15,22 @@ export function schedule(service: Service, state: ServiceState, asking: Asking):
   }
   return NONE;
 }
+
+/** All names by number, those of the kernel and in its modules' order; 0 schedules nothing. */
+export const SCHEDULER_NAMES: readonly string[] = [
+  'none',
+  'rr',
+  'wrr',
+  'lc',
+  'wlc',
+  'lblc',
+  'lblcr',
+  'dh',
+  'sh',
+  'sed',
+  'nq',
+  'fo',
+  'ovf',
+  'mh',
+  'twos',
+];

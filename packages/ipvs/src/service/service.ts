@@ -41,6 +41,8 @@ export const Service = struct('service', {
   prefix: u8,
   engine: u8,
   reserved: u16,
+  /** Services are told apart by age: each gets the next number when it is made. */
+  sequence: u32,
 });
 export type Service = ViewOf<typeof Service>;
 

@@ -1,0 +1,224 @@
+/**
+ * The director over a plane's maps: reads what they hold, lets the pure half decide, writes what changed.
+ *
+ * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
+ */
+import { bytesOf, ntohs } from '@ipvsd/bpf';
+import {
+  Connection,
+  connections,
+  Settings,
+  secondsOf,
+  settings,
+  TCP_STATES,
+  TCP_TIMEOUTS,
+  TICK_NS,
+  ticksOf,
+} from '@ipvsd/ipvs';
+import type { Command } from '../command.ts';
+import type { Director, Totals } from '../director.ts';
+import { createEnvironment, type Environment } from '../environment.ts';
+import type { DirectorError } from '../errors.ts';
+import {
+  type ConnectionEntry,
+  noFigures,
+  type ServiceId,
+  type SyncDaemon,
+  serviceKey,
+  type Timeouts,
+  type VirtualService,
+} from '../model.ts';
+import { type ServiceTable, TableDraft } from '../service-table.ts';
+import { defaultSysctls } from '../sysctls.ts';
+import { Allocator, allocation } from './allocation.ts';
+import { loadAddress, protocolName } from './codec.ts';
+import type { Plane } from './plane.ts';
+import { type Document, readDocument, registry, writeDocument } from './registry.ts';
+import { addStats, StatsReader } from './stats.ts';
+import { type Stored, StoredTable, supportedSchedulers } from './stored-table.ts';
+
+export interface MapDirectorOptions {
+  /** What the host says of interfaces and addresses. */
+  readonly environment?: Environment;
+}
+
+const KEY = new Uint8Array(4);
+
+export class MapDirector implements Director {
+  /** As the kernel's table has by default; ours has no buckets to show. */
+  readonly connectionTableSize = 4096;
+  readonly plane: Plane;
+  readonly #environment: Environment;
+  readonly #stats: StatsReader;
+  readonly #stored: StoredTable;
+
+  constructor(plane: Plane, options: MapDirectorOptions = {}) {
+    this.plane = plane;
+    const host = options.environment ?? createEnvironment();
+    const schedulers = new Set(supportedSchedulers());
+    this.#environment = { ...host, hasScheduler: (name) => schedulers.has(name) };
+    this.#stats = new StatsReader(plane);
+    this.#stored = new StoredTable(plane, this.#stats);
+  }
+
+  execute(command: Command): void {
+    const [error] = this.executeAll([command], { atomic: true });
+    if (error) throw error;
+  }
+
+  executeAll(
+    commands: readonly Command[],
+    { atomic }: { readonly atomic: boolean },
+  ): readonly (DirectorError | undefined)[] {
+    return this.plane.exclusively(() => {
+      const before = this.#readFor(commands);
+      const document = readDocument(this.plane.store(registry));
+      const draft = new TableDraft(tableOf(before, document), this.#environment);
+      const errors = commands.map((command) => draft.apply(command));
+      if (atomic && errors.some((error) => error !== undefined)) return errors;
+      this.#write(before, draft.finish(), document);
+      for (const [i, command] of commands.entries()) {
+        if (command.kind === 'zero' && errors[i] === undefined) this.#zero(command.service);
+      }
+      return errors;
+    });
+  }
+
+  table(): ServiceTable {
+    return tableOf(this.#stored.readAll(), readDocument(this.plane.store(registry)));
+  }
+
+  service(id: ServiceId): VirtualService | undefined {
+    const stored = this.#stored.read(id);
+    const document = readDocument(this.plane.store(registry));
+    return stored && withLocalAddresses(stored.service, document);
+  }
+
+  *connections(): Iterable<ConnectionEntry> {
+    const now = this.#ticks();
+    for (const [, value] of this.plane.store(connections).entries()) {
+      const c = Connection.on(value);
+      if (c.alive !== 1) continue;
+      const left = c.timeout - ((now - c.lastSeen) >>> 0);
+      if (left <= 0) continue;
+      yield {
+        protocol: protocolName(c.protocol),
+        client: { address: loadAddress(c.client, c.family), port: ntohs(c.clientPort) },
+        virtual: { address: loadAddress(c.virtual, c.family), port: ntohs(c.virtualPort) },
+        real: { address: loadAddress(c.real, c.family), port: ntohs(c.realPort) },
+        state: c.protocol === 6 ? (TCP_STATES[c.state] ?? 'NONE') : 'UDP',
+        expiresSeconds: Math.floor(secondsOf(left)),
+        synced: false,
+        persistenceEngine: null,
+        persistenceData: null,
+      };
+    }
+  }
+
+  timeouts(): Timeouts {
+    return readDocument(this.plane.store(registry)).timeouts;
+  }
+
+  daemons(): readonly SyncDaemon[] {
+    return readDocument(this.plane.store(registry)).daemons;
+  }
+
+  sysctls(): ReadonlyMap<string, string> {
+    return sysctlsOf(readDocument(this.plane.store(registry)));
+  }
+
+  totals(): Totals {
+    const services = [...this.#stored.readAll().values()].map(({ service }) => service.stats);
+    const stats = addStats(this.#stats.removed(), ...services);
+    return { stats, rates: noFigures, perCpu: [stats] };
+  }
+
+  /** Write the settings that packets read; done once when the maps are made, and whenever they change. */
+  writeSettings(document: Document = readDocument(this.plane.store(registry)), maxConnections?: number): void {
+    const store = this.plane.store(settings);
+    const s = Settings.on(store.lookup(KEY)!);
+    const sysctls = sysctlsOf(document);
+    const number = (name: string): number => Number(sysctls.get(name));
+    if (maxConnections !== undefined) s.maxConnections = maxConnections;
+    const { tcp, tcpFin, udp } = document.timeouts;
+    for (const [state, seconds] of TCP_TIMEOUTS.entries()) {
+      const name = TCP_STATES[state];
+      s.tcpTimeouts.set(state, ticksOf(name === 'ESTABLISHED' ? tcp : name === 'FIN_WAIT' ? tcpFin : seconds));
+    }
+    s.udpTimeout = ticksOf(udp);
+    s.connectionReuse = number('conn_reuse_mode') >>> 0;
+    s.expireNoDestination = number('expire_nodest_conn') >>> 0;
+    store.update(KEY, bytesOf(s));
+  }
+
+  #ticks(): number {
+    const fixed = Settings.on(this.plane.store(settings).lookup(KEY)!).clock;
+    return fixed !== 0 ? fixed : Number(BigInt.asUintN(32, this.plane.now() / BigInt(TICK_NS)));
+  }
+
+  /** Only the services that the commands name, unless one of them concerns all. */
+  #readFor(commands: readonly Command[]): Map<string, Stored> {
+    const ids = new Map<string, ServiceId>();
+    for (const command of commands) {
+      if (command.kind === 'flush' || command.kind === 'startDaemon') return this.#stored.readAll();
+      if ('service' in command && command.service !== undefined) ids.set(serviceKey(command.service), command.service);
+    }
+    const found = new Map<string, Stored>();
+    for (const [key, id] of ids) {
+      const stored = this.#stored.read(id);
+      if (stored !== undefined) found.set(key, stored);
+    }
+    return found;
+  }
+
+  #write(before: ReadonlyMap<string, Stored>, after: ServiceTable, document: Document): void {
+    const allocator = new Allocator(this.plane.store(allocation));
+    for (const [key, stored] of before) {
+      if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
+    }
+    for (const [key, wanted] of after.services) {
+      const stored = before.get(key);
+      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator);
+    }
+    allocator.save();
+    this.#writeDocument(document, after, before);
+  }
+
+  #writeDocument(before: Document, after: ServiceTable, touched: ReadonlyMap<string, Stored>): void {
+    const defaults = defaultSysctls();
+    const local = new Map(Object.entries(before.localAddresses));
+    for (const key of touched.keys()) local.delete(key);
+    for (const [key, service] of after.services) {
+      if (service.localAddresses.length > 0) local.set(key, service.localAddresses);
+    }
+    const document: Document = {
+      timeouts: after.timeouts,
+      daemons: after.daemons,
+      sysctls: Object.fromEntries([...after.sysctls].filter(([name, value]) => defaults.get(name) !== value)),
+      localAddresses: Object.fromEntries(local),
+    };
+    if (JSON.stringify(document) === JSON.stringify(before)) return;
+    writeDocument(this.plane.store(registry), document);
+    this.writeSettings(document);
+  }
+
+  #zero(id: ServiceId | undefined): void {
+    const all = id === undefined ? [...this.#stored.readAll().values()] : [this.#stored.read(id)];
+    for (const stored of all) if (stored) this.#stats.zeroService(stored.record.index, stored.numbers);
+    if (id === undefined) this.#stats.zeroTotal();
+  }
+}
+
+function tableOf(stored: ReadonlyMap<string, Stored>, document: Document): ServiceTable {
+  const services = new Map([...stored].map(([key, { service }]) => [key, withLocalAddresses(service, document)]));
+  return { services, timeouts: document.timeouts, daemons: document.daemons, sysctls: sysctlsOf(document) };
+}
+
+/** The service itself where it has none, so that an untouched service stays the same value. */
+function withLocalAddresses(service: VirtualService, document: Document): VirtualService {
+  const localAddresses = document.localAddresses[serviceKey(service.id)];
+  return localAddresses === undefined ? service : { ...service, localAddresses };
+}
+
+const sysctlsOf = (document: Document): ReadonlyMap<string, string> =>
+  new Map([...defaultSysctls(), ...Object.entries(document.sysctls)]);

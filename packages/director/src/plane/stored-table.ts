@@ -1,0 +1,316 @@
+/**
+ * The service table as the maps hold it: read whole or service by service, and changed one service at a time.
+ *
+ * A service record and a list of members are replaced at once, so a packet sees the old or the new. Real servers keep their
+ * numbers for life; one that is removed goes to the trash, where its connections and counts find it and where adding it
+ * again finds it too (spec section 1.2).
+ */
+import { be16, bytesOf, hashMap, htons, type MapStore, ntohs, struct, u8, u32, type View } from '@ipvsd/bpf';
+import {
+  Address6,
+  EDIT,
+  EMPTY,
+  Member,
+  type MemberChange,
+  members,
+  PLACE,
+  type Prepared,
+  RETIRE,
+  REVIVE,
+  SCHEDULER_NAMES,
+  SCHEDULERS,
+  ServerOrder,
+  ServiceKey,
+  ServiceState,
+  RealServer as StoredServer,
+  Service as StoredService,
+  server as serverProgram,
+  servers,
+  serviceStates,
+  services,
+} from '@ipvsd/ipvs';
+import { familyOf } from '../address.ts';
+import { DirectorError } from '../errors.ts';
+import {
+  type RealServer,
+  type RealServerSettings,
+  realServerKey,
+  type ServiceId,
+  serviceKey,
+  type VirtualService,
+} from '../model.ts';
+import type { Allocator } from './allocation.ts';
+import {
+  FAMILY_NUMBERS,
+  idOf,
+  keyOf,
+  loadAddress,
+  loadSettings,
+  methodName,
+  methodNumber,
+  storeAddress,
+  storeSettings,
+  tunnelNumbers,
+  tunnelOf,
+} from './codec.ts';
+import type { Plane } from './plane.ts';
+import type { StatsReader } from './stats.ts';
+
+type ServiceRecord = View<(typeof StoredService)['fields']>;
+type ServerRecord = View<(typeof StoredServer)['fields']>;
+
+/** A service as stored, with the numbers of its real servers in list order. */
+export interface Stored {
+  readonly record: ServiceRecord;
+  readonly numbers: readonly number[];
+  readonly service: VirtualService;
+}
+
+/** Real servers that were removed: by what would make them the same again. */
+const TrashKey = struct('trash_key', { service: ServiceKey, address: Address6, port: be16, family: u8, reserved: u8 });
+const TrashEntry = struct('trash_entry', { server: u32, reserved: u32 });
+export const trash = hashMap('trash', TrashKey, TrashEntry, { maxEntries: 131_072, noPreallocation: true });
+
+const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+
+export class StoredTable {
+  readonly #plane: Plane;
+  readonly #stats: StatsReader;
+  readonly #services: MapStore;
+  readonly #servers: MapStore;
+  readonly #members: MapStore;
+  readonly #states: MapStore;
+  readonly #trash: MapStore;
+
+  constructor(plane: Plane, stats: StatsReader) {
+    this.#plane = plane;
+    this.#stats = stats;
+    this.#services = plane.store(services);
+    this.#servers = plane.store(servers);
+    this.#members = plane.store(members);
+    this.#states = plane.store(serviceStates);
+    this.#trash = plane.store(trash);
+  }
+
+  /** All services by `serviceKey`, oldest first. */
+  readAll(): Map<string, Stored> {
+    const found: Stored[] = [];
+    for (const [key, value] of this.#services.entries()) found.push(this.#decode(idOf(ServiceKey.on(key)), value));
+    found.sort((a, b) => a.record.sequence - b.record.sequence);
+    return new Map(found.map((stored) => [serviceKey(stored.service.id), stored]));
+  }
+
+  read(id: ServiceId): Stored | undefined {
+    const value = this.#services.lookup(bytesOf(keyOf(id)));
+    return value === null ? undefined : this.#decode(id, value);
+  }
+
+  #decode(id: ServiceId, value: Uint8Array): Stored {
+    const record = StoredService.on(value);
+    const numbers = Array.from({ length: record.count }, (_, place) => {
+      const member = this.#members.lookup(indexKey(record.first + place));
+      return Member.on(member!).server;
+    });
+    const realServers = numbers.map((number) => this.#decodeServer(number));
+    const service = {
+      id,
+      ...loadSettings(record, id.family),
+      realServers,
+      localAddresses: [],
+      ...this.#stats.service(record.index, numbers),
+    };
+    return { record, numbers, service };
+  }
+
+  serverRecord(number: number): ServerRecord {
+    return StoredServer.on(this.#servers.lookup(indexKey(number))!);
+  }
+
+  #decodeServer(number: number): RealServer {
+    const s = this.serverRecord(number);
+    return {
+      address: loadAddress(s.address, s.family),
+      port: ntohs(s.port),
+      family: familyOf(loadAddress(s.address, s.family)),
+      forwarding: methodName(s.method),
+      weight: s.weight,
+      upperThreshold: s.upper,
+      lowerThreshold: s.lower,
+      tunnel: tunnelOf(s),
+      activeConnections: s.active,
+      inactiveConnections: s.inactive,
+      persistentConnections: s.persistent,
+      ...this.#stats.server(number),
+    };
+  }
+
+  // Change ---------------------------------------------------------------------------------------------------------
+
+  /** Make the stored service what `wanted` says, or remove it. */
+  write(before: Stored | undefined, wanted: VirtualService | undefined, allocator: Allocator): void {
+    if (wanted === undefined) {
+      if (before !== undefined) this.#remove(before, allocator);
+      return;
+    }
+    const record = before === undefined ? this.#newRecord(allocator) : StoredService.on(bytesOf(before.record).slice());
+    storeSettings(record, wanted.id.family, wanted);
+    const numbers = this.#writeServers(record, before, wanted, allocator);
+    const oldNumbers = before?.numbers ?? [];
+    const sameList = numbers.length === oldNumbers.length && numbers.every((n, i) => n === oldNumbers[i]);
+    if (before === undefined || !sameList) this.#writeMembers(record, numbers, allocator);
+    this.#prepare(record, numbers, before, sameList ? { kind: 'edit' } : { kind: 'list', before: oldNumbers });
+    this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
+    if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
+    if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
+  }
+
+  #newRecord(allocator: Allocator): ServiceRecord {
+    const index = allocator.takeService();
+    if (index === undefined) throw full('virtual services');
+    this.#states.update(indexKey(index), bytesOf(ServiceState.create()));
+    this.#stats.resetService(index);
+    return StoredService.create({ index, sequence: allocator.nextSequence() });
+  }
+
+  /** Place, revive or edit each wanted real server; answers with their numbers in list order. */
+  #writeServers(
+    record: ServiceRecord,
+    before: Stored | undefined,
+    wanted: VirtualService,
+    allocator: Allocator,
+  ): number[] {
+    const known = new Map(before?.service.realServers.map((s, i) => [realServerKey(s), i]));
+    return wanted.realServers.map((server) => {
+      const place = known.get(realServerKey(server));
+      if (place === undefined) return this.#addServer(record.index, wanted.id, server, allocator);
+      const number = before!.numbers[place]!;
+      if (!sameSettings(server, before!.service.realServers[place]!)) this.#order(EDIT, number, record.index, server);
+      return number;
+    });
+  }
+
+  #addServer(service: number, id: ServiceId, server: RealServer, allocator: Allocator): number {
+    const key = bytesOf(trashKeyOf(id, server));
+    const trashed = this.#trash.lookup(key);
+    if (trashed !== null) {
+      const number = TrashEntry.on(trashed).server;
+      this.#trash.delete(key);
+      if (this.serverRecord(number).service === service) this.#stats.comeBack(number, service);
+      else this.#stats.resetServer(number);
+      this.#order(REVIVE, number, service, server);
+      return number;
+    }
+    const number = allocator.takeServer() ?? this.#emptyTrash(allocator) ?? allocator.takeServer();
+    if (number === undefined) throw full('real servers');
+    this.#stats.resetServer(number);
+    this.#order(PLACE, number, service, server);
+    return number;
+  }
+
+  #order(kind: number, number: number, service: number, server: RealServer): void {
+    const { type, flags } = tunnelNumbers(server.tunnel);
+    const order = ServerOrder.create({
+      kind,
+      number,
+      service,
+      port: htons(server.port),
+      family: FAMILY_NUMBERS[server.family],
+      method: methodNumber(server.forwarding),
+      tunnelType: type,
+      tunnelFlags: flags,
+      tunnelPort: htons(server.tunnel.port),
+      weight: Math.min(server.weight, 65_535),
+      upper: server.upperThreshold,
+      lower: server.lowerThreshold,
+    });
+    storeAddress(order.address, server.address);
+    const answer = this.#plane.call(serverProgram, order);
+    if (answer !== 0) throw new Error(`Cannot change real server ${number}: the data plane answered ${answer}`);
+  }
+
+  #writeMembers(record: ServiceRecord, numbers: readonly number[], allocator: Allocator): void {
+    const first = allocator.takeMembers(numbers.length);
+    if (first === undefined) throw full('places for real servers');
+    this.#members.updateMany(numbers.map((server, i) => [indexKey(first + i), bytesOf(Member.create({ server }))]));
+    record.first = first;
+    record.count = numbers.length;
+  }
+
+  /** Let the scheduler remake what it remembers. */
+  #prepare(record: ServiceRecord, numbers: readonly number[], before: Stored | undefined, change: MemberChange): void {
+    const scheduler = SCHEDULERS.find(({ number }) => number === record.scheduler);
+    const key = indexKey(record.index);
+    const sameScheduler = before !== undefined && before.record.scheduler === record.scheduler;
+    const remembered: Prepared = sameScheduler ? this.#stateOf(key) : EMPTY;
+    const list = numbers.map((number) => {
+      const { weight, lastWeight } = this.serverRecord(number);
+      return { server: number, weight, lastWeight };
+    });
+    const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? EMPTY;
+    this.#states.update(key, bytesOf(ServiceState.create({ cursor, current, maximum, divisor })));
+  }
+
+  #stateOf(key: Uint8Array): Prepared {
+    const { cursor, current, maximum, divisor } = ServiceState.on(this.#states.lookup(key)!);
+    return { cursor, current, maximum, divisor };
+  }
+
+  #retireGone(before: Stored, numbers: readonly number[], id: ServiceId): void {
+    const kept = new Set(numbers);
+    for (const [place, number] of before.numbers.entries()) {
+      if (!kept.has(number)) this.#retire(number, id, before.service.realServers[place]!);
+    }
+  }
+
+  #retire(number: number, id: ServiceId, server: RealServer): void {
+    this.#stats.leave(number, this.serverRecord(number).service);
+    this.#plane.call(serverProgram, ServerOrder.create({ kind: RETIRE, number }));
+    this.#trash.update(bytesOf(trashKeyOf(id, server)), bytesOf(TrashEntry.create({ server: number })));
+  }
+
+  #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
+    this.#services.delete(bytesOf(keyOf(service.id)));
+    for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
+    this.#stats.removeService(record.index);
+    allocator.freeMembers(record.first, record.count);
+    allocator.freeService(record.index);
+  }
+
+  /** Give back the numbers that no connection remembers. */
+  #emptyTrash(allocator: Allocator): undefined {
+    for (const [key, value] of this.#trash.entries()) {
+      const number = TrashEntry.on(value).server;
+      const { active, inactive, persistent } = this.serverRecord(number);
+      if (active + inactive + persistent > 0) continue;
+      this.#trash.delete(key);
+      allocator.freeServer(number);
+    }
+  }
+}
+
+function trashKeyOf(id: ServiceId, server: RealServer): View<(typeof TrashKey)['fields']> {
+  const key = TrashKey.create({ port: htons(server.port), family: FAMILY_NUMBERS[server.family] });
+  bytesOf(key.service).set(bytesOf(keyOf(id)));
+  storeAddress(key.address, server.address);
+  return key;
+}
+
+function sameSettings(a: RealServerSettings, b: RealServerSettings): boolean {
+  return (
+    a.weight === b.weight &&
+    a.forwarding === b.forwarding &&
+    a.upperThreshold === b.upperThreshold &&
+    a.lowerThreshold === b.lowerThreshold &&
+    a.tunnel.type === b.tunnel.type &&
+    a.tunnel.port === b.tunnel.port &&
+    a.tunnel.checksum === b.tunnel.checksum
+  );
+}
+
+const full = (what: string): DirectorError =>
+  new DirectorError('ENOMEM', `Cannot add: all numbers for ${what} are taken`);
+
+export const supportedSchedulers = (): string[] => [
+  'none',
+  ...SCHEDULERS.map(({ number }) => SCHEDULER_NAMES[number] ?? ''),
+];
