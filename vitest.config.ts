@@ -6,13 +6,13 @@ const source = (name: string): string => fileURLToPath(new URL(`./packages/${nam
 /** Tests run the TypeScript sources themselves, so a package name means its src folder, not its build. */
 export default defineConfig({
   resolve: {
-    alias: {
-      '@ipvsd/linux': source('linux'),
-      '@ipvsd/bpf': source('bpf'),
-      '@ipvsd/ipvs': source('ipvs'),
-      '@ipvsd/director': source('director'),
-      '@ipvsd/ipvsadm': source('ipvsadm'),
-    },
+    alias: [
+      { find: /^@ipvsd\/bpf\/(kernel|compiler)$/, replacement: `${source('bpf').replace('index.ts', '')}$1/index.ts` },
+      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
+        find: new RegExp(`^@ipvsd/${name}$`),
+        replacement: source(name),
+      })),
+    ],
   },
   test: {
     include: ['packages/*/src/**/*.test.ts', 'scripts/**/*.test.ts'],

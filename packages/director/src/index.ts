@@ -21,6 +21,8 @@ export { type OrderServers, reconcile, reconcileService, type Step, serverSettin
 export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
 export { runningDaemon } from './sync-daemon.ts';
 export { acceptSysctl, defaultSysctls, isReadOnlySysctl } from './sysctls.ts';
+export * from './plane/kernel-director.ts';
+export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';

@@ -1,4 +1,5 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
+export { compiledPrograms } from './compiled.ts';
 export * from './connection/connection.ts';
 export * from './connection/sweep.ts';
 export * from './connection/tcp-state.ts';

@@ -28,7 +28,7 @@ export async function readEndPoint(
 
   const colon = host.lastIndexOf(':');
   const address = await readHost(colon < 0 ? host : host.slice(0, colon), names);
-  return address && withPort(address, colon < 0 ? undefined : host.slice(colon + 1), protocol, names);
+  return address ? withPort(address, colon < 0 ? undefined : host.slice(colon + 1), protocol, names) : undefined;
 }
 
 /** An IPv4 address in any notation of inet_aton, or the first one of a host. */

@@ -42,9 +42,7 @@ function calledAs(name: string): string {
 
 function output(stream: NodeJS.WriteStream): Output {
   return {
-    write: (text) => {
-      if (!stream.write(text)) return new Promise((resolve) => stream.once('drain', resolve));
-    },
+    write: (text) => (stream.write(text) ? undefined : new Promise((resolve) => stream.once('drain', resolve))),
   };
 }
 

@@ -6,6 +6,7 @@ export * from './file-lock.ts';
 export * from './memory.ts';
 export * from './mount.ts';
 export * from './namespace.ts';
+export * from './namespace-cookie.ts';
 export * from './netlink.ts';
 export * from './process.ts';
 export * from './raw-socket.ts';

@@ -569,7 +569,7 @@ describeKernel('attaching to an interface', () => {
     const link = attachXdp(loaded.program('test'), { interface: 'v1', namespace, mode: 'generic' });
     expect(link.info().ifindex).toBe(routes.link('v1').ifindex);
     sender.send(test88b5);
-    expect(receiver.receive(50)).toBeNull();
+    expect(receiver.receiveMatching((frame) => frame[12] === 0x88 && frame[13] === 0xb5, 50)).toBeNull();
     link.detach();
     loaded.close();
   });

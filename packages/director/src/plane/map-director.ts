@@ -44,15 +44,15 @@ export interface MapDirectorOptions {
 
 const KEY = new Uint8Array(4);
 
-export class MapDirector implements Director {
+export class MapDirector<P extends Plane = Plane> implements Director {
   /** As the kernel's table has by default; ours has no buckets to show. */
   readonly connectionTableSize = 4096;
-  readonly plane: Plane;
+  readonly plane: P;
   readonly #environment: Environment;
   readonly #stats: StatsReader;
   readonly #stored: StoredTable;
 
-  constructor(plane: Plane, options: MapDirectorOptions = {}) {
+  constructor(plane: P, options: MapDirectorOptions = {}) {
     this.plane = plane;
     const host = options.environment ?? createEnvironment();
     const schedulers = new Set(supportedSchedulers());

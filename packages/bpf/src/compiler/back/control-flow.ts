@@ -4,8 +4,10 @@
  * The verifier refuses unreachable instructions, so dropping them is not only tidiness.
  */
 import type { Block, Terminator } from '../ir.ts';
-import type { Body } from './instruction.ts';
+import type { Body } from './body.ts';
 import { isRegister } from './instruction.ts';
+
+export type If = Extract<Terminator, { op: 'if' }>;
 
 export function successors(end: Terminator): number[] {
   if (end.op === 'goto') return [end.to];
@@ -23,8 +25,13 @@ export function predecessors(blocks: readonly Block[]): number[][] {
 
 export function retarget(end: Terminator, to: (block: number) => number): Terminator {
   if (end.op === 'goto') return { ...end, to: to(end.to) };
-  if (end.op === 'if') return { ...end, then: to(end.then), else: to(end.else) };
-  return end;
+  return end.op === 'if' ? branch(end, to(end.then), to(end.else)) : end;
+}
+
+/** The same test with other ways to go. */
+export function branch(test: If, then: number, otherwise: number): If {
+  // biome-ignore lint/suspicious/noThenProperty: nobody awaits a terminator
+  return { ...test, then, else: otherwise };
 }
 
 /** Skips empty blocks, shares equal returns, joins straight lines, drops what cannot be reached. */
@@ -119,8 +126,6 @@ function unlikelyFirst(blocks: readonly Block[], end: Terminator): number[] {
   if (end.op !== 'if') return successors(end);
   return thenIsUnlikely(blocks, end) ? [end.then, end.else] : [end.else, end.then];
 }
-
-type If = Extract<Terminator, { op: 'if' }>;
 
 function thenIsUnlikely(blocks: readonly Block[], end: If): boolean {
   if (leaves(blocks, end.then) !== leaves(blocks, end.else)) return leaves(blocks, end.then);

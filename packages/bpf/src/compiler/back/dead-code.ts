@@ -1,6 +1,7 @@
 /** Drops instructions whose results nobody wants, and stores to the stack that are overwritten before anyone reads them. */
 import type { Instruction, Register } from '../ir.ts';
-import { type Body, definedBy, isPure, usedBy, usedByEnd } from './instruction.ts';
+import type { Body } from './body.ts';
+import { definedBy, isPure, usedBy, usedByEnd } from './instruction.ts';
 
 /** Marks from what has an effect towards what it needs; a counter that only counts itself falls with it. */
 export function dropDeadCode(body: Body): void {

@@ -3,8 +3,9 @@
  * a value that is stored in a u16, the sign of a number that is compared by its low half.
  */
 import type { Instruction, Operand, Register } from '../ir.ts';
+import { type Body, rewrite } from './body.ts';
 import { unsigned } from './evaluate.ts';
-import { type Body, definedBy, isRegister, rewrite } from './instruction.ts';
+import { definedBy, isRegister } from './instruction.ts';
 
 export function dropUndemanded(body: Body): void {
   const demanded = demandsOf(body);
@@ -48,20 +49,26 @@ function demandOf(one: Instruction, demanded: readonly number[], want: (operand:
   const from = (reg: Register): Operand => ({ reg });
   switch (one.op) {
     case 'move':
-      return want(from(one.src), demanded[one.dst]!);
+      want(from(one.src), demanded[one.dst]!);
+      return;
     case 'extend':
-      return want(from(one.src), Math.min(demanded[one.dst]!, one.bits));
+      want(from(one.src), Math.min(demanded[one.dst]!, one.bits));
+      return;
     case 'swap':
-      return want(from(one.src), demanded[one.dst] === 0 ? 0 : one.bits);
+      want(from(one.src), demanded[one.dst] === 0 ? 0 : one.bits);
+      return;
     case 'binary':
-      return demandOfBinary(one, demanded[one.dst]!, want);
+      demandOfBinary(one, demanded[one.dst]!, want);
+      return;
     case 'load':
-      return 'reg' in one.base ? want(one.base, 64) : undefined;
+      if ('reg' in one.base) want(one.base, 64);
+      return;
     case 'store':
     case 'atomic':
       if ('reg' in one.base) want(one.base, 64);
       want(one.src, one.size * 8);
-      return one.op === 'atomic' && one.expected !== undefined ? want(one.expected, one.size * 8) : undefined;
+      if (one.op === 'atomic' && one.expected !== undefined) want(one.expected, one.size * 8);
+      return;
     case 'call':
     case 'callFunction':
       for (const arg of one.args) want(arg, 64);

@@ -13,9 +13,10 @@
  * It spares instructions, and it spares the verifier a state in which the pointer may be null and may be not.
  */
 import type { Block, Instruction, Operand, Register, Terminator } from '../ir.ts';
+import type { Body } from './body.ts';
 import { predecessors, successors } from './control-flow.ts';
 import { compare, evaluate, extend, swap } from './evaluate.ts';
-import { type Body, definedBy, isPure, isRegister } from './instruction.ts';
+import { definedBy, isPure, isRegister } from './instruction.ts';
 import { type Facts, factsOf } from './ranges.ts';
 
 /** Instructions copied to get past one test. More would cost more than the test does. */

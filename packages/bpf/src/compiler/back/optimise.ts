@@ -1,8 +1,9 @@
 /** The order of the passes. Each leaves work for the others, so they take turns until jumps stop moving. */
+
+import type { Body } from './body.ts';
 import { cleanControlFlow } from './control-flow.ts';
 import { dropDeadCode, dropDeadStores } from './dead-code.ts';
 import { dropUndemanded } from './demand.ts';
-import type { Body } from './instruction.ts';
 import { threadJumps } from './jump-threading.ts';
 import { propagate } from './propagate.ts';
 import { splitWebs } from './webs.ts';

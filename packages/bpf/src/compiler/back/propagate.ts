@@ -3,17 +3,8 @@
  * offsets go into the loads and stores.
  */
 import type { Base, Instruction, Operand, Register } from '../ir.ts';
-import {
-  type Body,
-  definedBy,
-  definitionCounts,
-  isRegister,
-  mapEndUses,
-  mapUses,
-  singleDefinitions,
-  usedBy,
-  usedByEnd,
-} from './instruction.ts';
+import { type Body, definitionCounts, singleDefinitions } from './body.ts';
+import { definedBy, isRegister, mapEndUses, mapUses, usedBy, usedByEnd } from './instruction.ts';
 import { factsOf } from './ranges.ts';
 import { type Knowledge, simplify, simplifyEnd } from './simplify.ts';
 

@@ -6,7 +6,8 @@
  * given up beyond 2^53.
  */
 import type { Instruction, Operand, Register } from '../ir.ts';
-import { type Body, definedBy, isRegister } from './instruction.ts';
+import type { Body } from './body.ts';
+import { definedBy, isRegister } from './instruction.ts';
 
 export interface Range {
   readonly min: number;

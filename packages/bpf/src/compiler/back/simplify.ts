@@ -5,6 +5,7 @@
  * value wherever it is read.
  */
 import type { Condition, Instruction, Operand, Register, Terminator } from '../ir.ts';
+import { branch, type If } from './control-flow.ts';
 import { compare, evaluate, extend, fitsImmediate, INVERTED, MIRRORED, signed, swap, unsigned } from './evaluate.ts';
 import { isRegister } from './instruction.ts';
 import { type Facts, inside, limits, type Range } from './ranges.ts';
@@ -19,7 +20,6 @@ export interface Knowledge extends Facts {
 
 type Binary = Extract<Instruction, { op: 'binary' }>;
 type Extend = Extract<Instruction, { op: 'extend' }>;
-type If = Extract<Terminator, { op: 'if' }>;
 
 export function simplify(one: Instruction, known: Knowledge): Instruction {
   switch (one.op) {
@@ -188,8 +188,8 @@ function simplifyTest(end: If, known: Knowledge): Terminator {
     return end;
   if (isRegister(end.b) || unsigned(end.b.imm, end.width) !== 0n) return end;
   if (!known.isStable(left.a) || !known.isStable(left.b)) return end;
-  const test = { ...end, condition: 'set' as const, a: left.a, b: left.b };
-  return end.condition === 'ne' ? test : { ...test, then: end.else, else: end.then };
+  const test: If = { ...end, condition: 'set', a: left.a, b: left.b };
+  return end.condition === 'ne' ? test : branch(test, end.else, end.then);
 }
 
 /** `ntohs(x) === 80` compares x with 80 swapped, once, here. */

@@ -6,17 +6,9 @@
  */
 import type { Register } from '../ir.ts';
 import { BitSet } from './bit-set.ts';
+import { type Body, definitionCounts } from './body.ts';
 import { successors } from './control-flow.ts';
-import {
-  type Body,
-  definedBy,
-  definitionCounts,
-  mapEndUses,
-  mapUses,
-  usedBy,
-  usedByEnd,
-  withDefinition,
-} from './instruction.ts';
+import { definedBy, mapEndUses, mapUses, usedBy, usedByEnd, withDefinition } from './instruction.ts';
 
 interface Definition {
   readonly register: Register;

@@ -1,0 +1,273 @@
+/**
+ * The data plane in the kernel: maps, programs and their attachments pinned in one folder for each network namespace.
+ *
+ * The folder is the director. Who opens it first loads the programs and attaches them; everyone else finds them there, and
+ * nothing of it needs a process. The folder bears the namespace's cookie, which is never used again, so what a deleted
+ * namespace left behind is never mistaken for a new one's.
+ */
+import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { bytesOf, type Fields, type MapDefinition, type MapSpec, type MapStore, type SyscallProgram, type View } from '@ipvsd/bpf';
+import {
+  attachTc,
+  BpfLink,
+  type FeatureName,
+  hasFeature,
+  KernelMap,
+  KernelProgram,
+  loadCollection,
+  openTcAttachment,
+  requireFeatures,
+} from '@ipvsd/bpf/kernel';
+import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep } from '@ipvsd/ipvs';
+import {
+  BPF_FOLDER,
+  currentNamespaceCookie,
+  monotonicCoarseNs,
+  mountBpfFileSystem,
+  withFileLock,
+  withRoutes,
+} from '@ipvsd/linux';
+import { allocation } from './allocation.ts';
+import type { Plane } from './plane.ts';
+import { registry } from './registry.ts';
+import { serverBases, serviceCarries } from './stats.ts';
+import { trash } from './stored-table.ts';
+
+const NEEDED: readonly FeatureName[] = [
+  'btf',
+  'direct map values',
+  'batch operations',
+  'queue maps',
+  'redirect_neigh',
+  'coarse clock',
+  'atomics',
+  'syscall programs',
+  'timers',
+  'bpf_loop',
+];
+
+/** Maps that only user space uses: no program brings them along. */
+const USER_MAPS: readonly MapDefinition[] = [allocation, registry, serverBases, serviceCarries, trash];
+const PINNED_PROGRAMS: readonly string[] = [ingress.name, server.name, start.name, sweep.name, drop.name];
+
+const LOCK_FOLDER = '/run/ipvsd/lock';
+const INGRESS_PRIORITY = 1;
+
+export interface KernelPlaneOptions {
+  /** Connections that may exist; memory is taken for them at once, about 300 bytes each. */
+  readonly maxConnections?: number;
+}
+
+export class KernelPlane implements Plane {
+  readonly kind = 'kernel';
+  readonly folder: string;
+  readonly #lock: string;
+  readonly #maps = new Map<string, KernelMap>();
+  readonly #programs = new Map<string, KernelProgram>();
+
+  private constructor(cookie: bigint) {
+    this.folder = `${BPF_FOLDER}/${cookie}`;
+    this.#lock = `${LOCK_FOLDER}/${cookie}`;
+  }
+
+  /** The director of the current network namespace, or undefined where nobody has made one. */
+  static open(): KernelPlane | undefined {
+    const plane = new KernelPlane(currentNamespaceCookie());
+    return existsSync(`${plane.folder}/${READY}`) ? plane : undefined;
+  }
+
+  /** The same, made where there is none: programs loaded, maps and programs pinned, the timer started. */
+  static create({ maxConnections = MAX_CONNECTIONS }: KernelPlaneOptions = {}): KernelPlane {
+    const plane = new KernelPlane(currentNamespaceCookie());
+    return withFileLock(plane.#lock, () => {
+      if (existsSync(`${plane.folder}/${READY}`)) return plane;
+      requireFeatures(NEEDED);
+      mountBpfFileSystem();
+      removeAbandoned();
+      removeFolder(plane.folder);
+      plane.#load(maxConnections);
+      return plane;
+    });
+  }
+
+  #load(maxConnections: number): void {
+    mkdirSync(this.folder, { recursive: true, mode: 0o700 });
+    const sizes = sizesFor(maxConnections);
+    const collection = loadCollection(compiledPrograms(), { pinTo: this.folder, maxEntries: sizes });
+    for (const definition of USER_MAPS) {
+      const map = KernelMap.create(specOf(definition));
+      map.pin(`${this.folder}/${definition.name}`);
+      map.close();
+    }
+    for (const name of PINNED_PROGRAMS) collection.program(name).pin(`${this.folder}/${programPin(name)}`);
+    collection.close();
+    // The last pin says that all others are there.
+    const program = KernelProgram.fromPin(`${this.folder}/${programPin(ingress.name)}`);
+    program.pin(`${this.folder}/${READY}`);
+    program.close();
+  }
+
+  /** Connections that its maps were made for. */
+  get maxConnections(): number {
+    return this.store(connections).maxEntries;
+  }
+
+  store(definition: MapDefinition): MapStore {
+    const known = this.#maps.get(definition.name);
+    if (known !== undefined) return known;
+    const map = KernelMap.fromPin(`${this.folder}/${definition.name}`);
+    this.#maps.set(definition.name, map);
+    return map;
+  }
+
+  call<Fs extends Fields>(program: SyscallProgram<Fs>, context: View<Fs>): number {
+    const { retval, context: after } = this.program(program.name).testRun({ context: bytesOf(context) });
+    bytesOf(context).set(after);
+    return retval;
+  }
+
+  /** A program of this director, by its name. */
+  program(name: string): KernelProgram {
+    const known = this.#programs.get(name);
+    if (known !== undefined) return known;
+    const program = KernelProgram.fromPin(`${this.folder}/${programPin(name)}`);
+    this.#programs.set(name, program);
+    return program;
+  }
+
+  exclusively<T>(work: () => T): T {
+    return withFileLock(this.#lock, work);
+  }
+
+  now(): bigint {
+    return monotonicCoarseNs();
+  }
+
+  // Interfaces -----------------------------------------------------------------------------------------------------
+
+  /** Attach to the named interfaces, or to all but the loopback; those that are attached stay as they are. */
+  attach(names?: readonly string[]): readonly string[] {
+    return withRoutes(undefined, (routes) => {
+      const links = names?.map((name) => routes.link(name)) ?? routes.links().filter(({ name }) => name !== 'lo');
+      const attached = this.attachments();
+      const fresh = links.filter(({ ifindex }) => !attached.has(ifindex));
+      for (const { ifindex } of fresh) this.#attachTo(ifindex);
+      return fresh.map(({ name }) => name);
+    });
+  }
+
+  #attachTo(ifindex: number): void {
+    const path = `${this.folder}/${linkPin(ifindex)}`;
+    // A pin of an interface that is gone and whose number came back.
+    if (existsSync(path)) unlinkSync(path);
+    const attachment = attachTc(this.program(ingress.name), {
+      interface: ifindex,
+      direction: 'ingress',
+      priority: INGRESS_PRIORITY,
+      position: 'first',
+    });
+    attachment.pin(path);
+    attachment.close();
+  }
+
+  /** Interfaces that hand their packets to the data plane, by ifindex. */
+  attachments(): Set<number> {
+    if (!hasFeature('tcx')) return clsactAttachments();
+    const found = new Set<number>();
+    for (const name of linkPins(this.folder)) {
+      const link = BpfLink.fromPin(`${this.folder}/${name}`);
+      const { ifindex } = link.info();
+      if (ifindex !== 0) found.add(ifindex);
+      link.close();
+    }
+    return found;
+  }
+
+  /** Detach from the named interfaces; from all: and forget everything, maps and programs too. */
+  detach(names?: readonly string[]): void {
+    if (names === undefined) {
+      this.exclusively(() => {
+        for (const ifindex of this.attachments()) this.#detachFrom(ifindex);
+        this.close();
+        removeFolder(this.folder);
+      });
+      return;
+    }
+    withRoutes(undefined, (routes) => {
+      for (const name of names) this.#detachFrom(routes.link(name).ifindex);
+    });
+  }
+
+  #detachFrom(ifindex: number): void {
+    if (hasFeature('tcx')) {
+      const path = `${this.folder}/${linkPin(ifindex)}`;
+      if (existsSync(path)) openTcAttachment(path).detach();
+      if (existsSync(path)) unlinkSync(path);
+      return;
+    }
+    withRoutes(undefined, (routes) => {
+      routes.deleteBpfFilter(ifindex, 'ingress', INGRESS_PRIORITY);
+      const others = routes.bpfFilters(ifindex, 'ingress').length + routes.bpfFilters(ifindex, 'egress').length;
+      if (others === 0) routes.deleteClsact(ifindex);
+    });
+  }
+
+  /** Let go of what this process holds; the director lives on. */
+  close(): void {
+    for (const map of this.#maps.values()) map.close();
+    for (const program of this.#programs.values()) program.close();
+    this.#maps.clear();
+    this.#programs.clear();
+  }
+}
+
+const READY = 'ready';
+const programPin = (name: string): string => `prog_${name}`;
+const linkPin = (ifindex: number): string => `link_${ifindex}`;
+const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
+
+/** Two flows a connection, and a free slot for each. */
+const sizesFor = (maxConnections: number): Record<string, number> => ({
+  connections: maxConnections,
+  free_slots: maxConnections,
+  flows4: 2 * maxConnections,
+});
+
+function specOf(definition: MapDefinition): MapSpec {
+  const { type, name, keySize, valueSize, maxEntries, flags } = definition;
+  return { type, name, keySize, valueSize, maxEntries, flags, keyTypeId: 0, valueTypeId: 0 };
+}
+
+function clsactAttachments(): Set<number> {
+  return withRoutes(undefined, (routes) => {
+    const links = routes.links().filter(({ ifindex }) =>
+      routes.bpfFilters(ifindex, 'ingress').some(({ priority }) => priority === INGRESS_PRIORITY),
+    );
+    return new Set(links.map(({ ifindex }) => ifindex));
+  });
+}
+
+function removeFolder(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) unlinkSync(`${folder}/${name}`);
+  rmdirSync(folder);
+}
+
+/** Directors whose interfaces are all gone belonged to a namespace that was deleted; their memory comes back. */
+function removeAbandoned(): void {
+  for (const cookie of readdirSync(BPF_FOLDER)) {
+    const folder = `${BPF_FOLDER}/${cookie}`;
+    if (!/^\d+$/.test(cookie)) continue;
+    const pins = linkPins(folder);
+    if (pins.length > 0 && pins.every((name) => !hasInterface(`${folder}/${name}`))) removeFolder(folder);
+  }
+}
+
+function hasInterface(pin: string): boolean {
+  const link = BpfLink.fromPin(pin);
+  try {
+    return link.info().ifindex !== 0;
+  } finally {
+    link.close();
+  }
+}
