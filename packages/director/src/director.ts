@@ -4,15 +4,7 @@
  */
 import type { Command } from './command.ts';
 import type { DirectorError } from './errors.ts';
-import type {
-  ConnectionEntry,
-  Rates,
-  ServiceId,
-  Stats,
-  SyncDaemon,
-  Timeouts,
-  VirtualService,
-} from './model.ts';
+import type { ConnectionEntry, Rates, ServiceId, Stats, SyncDaemon, Timeouts, VirtualService } from './model.ts';
 import type { ServiceTable } from './service-table.ts';
 
 export interface Director {
@@ -23,7 +15,10 @@ export interface Director {
    * Carries out many as one piece of work and answers each with its error or undefined. Without `atomic` a refused
    * command is passed over; with it, one refusal and nothing at all has happened.
    */
-  executeAll(commands: readonly Command[], options: { readonly atomic: boolean }): readonly (DirectorError | undefined)[];
+  executeAll(
+    commands: readonly Command[],
+    options: { readonly atomic: boolean },
+  ): readonly (DirectorError | undefined)[];
 
   /** Services with their real servers and live figures, and the settings beside them, as of now. */
   table(): ServiceTable;

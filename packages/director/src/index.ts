@@ -17,12 +17,19 @@ export { builtInSchedulers, createEnvironment, type Environment, type Environmen
 export { DirectorError, type ErrorCode } from './errors.ts';
 export { MemoryDirector, type MemoryDirectorOptions } from './memory-director.ts';
 export * from './model.ts';
-export { type OrderServers, reconcile, reconcileService, type Step, serverSettingsOf, settingsOf } from './reconcile.ts';
-export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
-export { runningDaemon } from './sync-daemon.ts';
-export { acceptSysctl, defaultSysctls, isReadOnlySysctl } from './sysctls.ts';
 export * from './plane/kernel-director.ts';
 export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
+export {
+  type OrderServers,
+  reconcile,
+  reconcileService,
+  type Step,
+  serverSettingsOf,
+  settingsOf,
+} from './reconcile.ts';
+export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
+export { runningDaemon } from './sync-daemon.ts';
+export { acceptSysctl, defaultSysctls, isReadOnlySysctl } from './sysctls.ts';

@@ -77,7 +77,9 @@ export class TableDraft {
       case 'editService':
         return this.#editService(command);
       case 'deleteService':
-        return this.#services.delete(serviceKey(command.service)) ? undefined : noSuchService('delete', command.service);
+        return this.#services.delete(serviceKey(command.service))
+          ? undefined
+          : noSuchService('delete', command.service);
       case 'flush':
         this.#services.clear();
         return undefined;
@@ -163,7 +165,8 @@ export class TableDraft {
   /** Only a tunnel leads into the other family, and sync messages cannot say so: one excludes the other. */
   #checkServer(command: Pick<EditServer, 'service' | 'server' | 'settings'>): Wrong | undefined {
     if (familyOf(command.server.address) === command.service.family) return undefined;
-    if (command.settings.forwarding !== 'tunnel') return wrong('EINVAL', 'only a tunnel may lead into the other family');
+    if (command.settings.forwarding !== 'tunnel')
+      return wrong('EINVAL', 'only a tunnel may lead into the other family');
     return this.#daemons.length > 0 ? wrong('EINVAL', 'a sync daemon runs, which knows one family only') : undefined;
   }
 
@@ -273,7 +276,13 @@ function wrong(code: ErrorCode, reason: string): Wrong {
   return { code, reason };
 }
 
-function checkNumbers({ weight, upperThreshold: upper, lowerThreshold: lower, tunnel, forwarding }: RealServerSettings) {
+function checkNumbers({
+  weight,
+  upperThreshold: upper,
+  lowerThreshold: lower,
+  tunnel,
+  forwarding,
+}: RealServerSettings) {
   if (weight < 0) return wrong('ERANGE', `weight is ${weight}, must be >= 0`);
   if (lower > upper) return wrong('ERANGE', `lower threshold is ${lower}, must be <= ${upper}, the upper`);
   if (upper > 0x7fffffff) return wrong('EINVAL', `upper threshold is ${upper}, must be < 2^31`);

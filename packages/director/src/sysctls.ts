@@ -18,10 +18,12 @@ const between = (initial: string, low: number, high: number): Sysctl => ({
   accept: (text) => within(acceptInteger(text), low, high),
 });
 
+const longestSeconds = Math.floor(0x7fffffff / 100);
+
 /** Seconds kept in clock ticks: what would overflow them is refused. */
 const seconds = (initial: string): Sysctl => ({
   initial,
-  accept: (text) => within(acceptInteger(text), -0x80000000, Math.floor(0x7fffffff / 100)),
+  accept: (text) => within(acceptInteger(text), -longestSeconds, longestSeconds),
 });
 
 /** 2 means "on by itself while memory is short"; as long as it is not, the setting reads back as 1. */
@@ -56,7 +58,10 @@ const syncThreshold: Sysctl = {
 /** Unsigned and wide: a negative number is passed over without an error, as the kernel does. */
 const unsignedLong = (initial: string): Sysctl => ({
   initial,
-  accept: (text, current) => (/^\s*-\d+\s*$/.test(text) ? current : /^\s*\d+\s*$/.test(text) ? text.trim() : undefined),
+  accept: (text, current) => {
+    const value = readInteger(text);
+    return value === undefined ? undefined : value < 0 ? current : String(value);
+  },
 });
 
 const sysctls: Readonly<Record<string, Sysctl>> = {
@@ -109,14 +114,18 @@ export function acceptSysctl(name: string, value: string, current: string): stri
   return text ?? new DirectorError('EINVAL', `Cannot set sysctl "${name}": it does not take "${value}"`);
 }
 
-/** C notation: decimal, 0x hexadecimal or 0 octal; a sign only if negative; must fit a C int. */
 function acceptInteger(text: string): string | undefined {
-  const match = /^\s*(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\s*$/.exec(text);
+  const value = readInteger(text);
+  return value === undefined ? undefined : within(String(value), -0x80000000, 0x7fffffff);
+}
+
+/** C notation: decimal, 0x hexadecimal or 0 octal, a sign only if negative. Words after the first are not looked at. */
+function readInteger(text: string): number | undefined {
+  const match = /^\s*(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)(\s|$)/.exec(text);
   if (!match) return undefined;
   const digits = match[2]!;
-  const octal = /^0[0-7]+$/.test(digits);
-  const value = (match[1] === '-' ? -1 : 1) * Number(octal ? `0o${digits.slice(1)}` : digits);
-  return within(String(value === 0 ? 0 : value), -0x80000000, 0x7fffffff);
+  const value = Number(/^0[0-7]+$/.test(digits) ? `0o${digits.slice(1)}` : digits);
+  return match[1] === '-' && value !== 0 ? -value : value;
 }
 
 function within(text: string | undefined, low: number, high: number): string | undefined {

@@ -53,7 +53,7 @@ export const REASONS = {
 
 export const REASON_LIST: readonly Reason[] = Object.values(REASONS);
 
-const Count = struct('count', { packets: u64 });
+export const Count = struct('count', { packets: u64 });
 export const reasons = percpuArray('reasons', Count, { maxEntries: 64 });
 
 /** Count a packet under `reason` and give its verdict. */

@@ -23,7 +23,10 @@ export function changeOf(entry: Entry): Change | undefined {
     case 'flush':
       return { operation: 'other', command: { kind: 'flush' } };
     case 'add-server':
-      return { operation: 'add-server', command: { kind: 'addServer', service, server, settings: serverSettings(entry) } };
+      return {
+        operation: 'add-server',
+        command: { kind: 'addServer', service, server, settings: serverSettings(entry) },
+      };
     case 'edit-server':
       return { operation: 'server', command: { kind: 'editServer', service, server, settings: serverSettings(entry) } };
     case 'delete-server':

@@ -94,7 +94,10 @@ export const commands: readonly CommandDefinition[] = [
   command('help', 'h', 'help', 'print a summary', [], []),
   command('version', 'v', 'version', 'print the version', [], []),
   { ...command('add-laddr', 'P', 'add-laddr', 'add a local address', localAddress, ['local-interface']), ours: true },
-  { ...command('del-laddr', 'Q', 'del-laddr', 'delete a local address', localAddress, ['local-interface']), ours: true },
+  {
+    ...command('del-laddr', 'Q', 'del-laddr', 'delete a local address', localAddress, ['local-interface']),
+    ours: true,
+  },
   { ...command('get-laddr', 'G', 'get-laddr', 'list local addresses', [], ['service-address', 'json']), ours: true },
 ];
 
@@ -135,7 +138,12 @@ interface Rule {
   readonly oneOf?: readonly OptionName[];
 }
 
-function checkCombination(names: readonly OptionName[], rule: Rule, seen: ReadonlySet<OptionName>, where: string): void {
+function checkCombination(
+  names: readonly OptionName[],
+  rule: Rule,
+  seen: ReadonlySet<OptionName>,
+  where: string,
+): void {
   let chosen: OptionName | undefined;
   for (const name of names) {
     if (!seen.has(name)) {

@@ -219,7 +219,11 @@ function said(stdout: string): Outcome {
 
 function joined(outcomes: readonly Outcome[]): Outcome {
   const text = (key: 'stdout' | 'stderr') => outcomes.map((outcome) => outcome[key]).join('');
-  return { stdout: text('stdout'), stderr: text('stderr'), status: Math.max(0, ...outcomes.map((each) => each.status)) };
+  return {
+    stdout: text('stdout'),
+    stderr: text('stderr'),
+    status: Math.max(0, ...outcomes.map((each) => each.status)),
+  };
 }
 
 function lines(text: string): string[] {

@@ -208,7 +208,9 @@ function programsOn(director: Director, names: Names): Programs {
         names,
         programName: name,
       };
-      const program = { ipvsadm: runIpvsadm, 'ipvsadm-save': runIpvsadmSave, 'ipvsadm-restore': runIpvsadmRestore }[name];
+      const program = { ipvsadm: runIpvsadm, 'ipvsadm-save': runIpvsadmSave, 'ipvsadm-restore': runIpvsadmRestore }[
+        name
+      ];
       return { status: await program(argv, io), ...texts };
     },
     readProc: (path) => readProc(director, path),
@@ -235,8 +237,6 @@ const netFiles: Readonly<Record<string, (director: Director) => string>> = {
   '/proc/net/ip_vs_stats': formatProcStats,
   '/proc/net/ip_vs_stats_percpu': formatProcCpuStats,
 };
-
-export const procNetFiles: readonly string[] = Object.keys(netFiles);
 
 function writeSysctl(director: Director, name: string, value: string): DirectorError | undefined {
   try {

@@ -71,15 +71,13 @@ const rate: Layout = {
 };
 
 const thresholds: Layout = {
-  titles:
-    'Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n  -> RemoteAddress:Port\n',
+  titles: 'Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n  -> RemoteAddress:Port\n',
   service: settingsLine,
   server: (server) => columns([server.upperThreshold, 10], [server.lowerThreshold, 10], ...connectionColumns(server)),
 };
 
 const persistentConnections: Layout = {
-  titles:
-    'Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n  -> RemoteAddress:Port\n',
+  titles: 'Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n  -> RemoteAddress:Port\n',
   service: settingsLine,
   server: (server) => columns([server.weight, 9], [server.persistentConnections, 11], ...connectionColumns(server)),
 };

@@ -30,7 +30,8 @@ export const usage = {
   secondCommand: (word: string) => new UsageError(`invalid option \`${word}'`),
   unexpectedArgument: (word: string) => new UsageError(`unexpected argument ${word}`),
   multiple: (option: string) => new UsageError(`multiple '${option}' options specified`),
-  missing: (option: string, where: string) => new UsageError(`You need to supply the '${option}' option for the ${where}`),
+  missing: (option: string, where: string) =>
+    new UsageError(`You need to supply the '${option}' option for the ${where}`),
   illegal: (option: string, where: string) => new UsageError(`Illegal '${option}' option with the ${where}`),
   conflict: (option: string, earlier: string, where: string) =>
     new UsageError(`The option '${option}' conflicts with the '${earlier}' option in the ${where}`),

@@ -20,12 +20,12 @@ import type { Names } from './services-names.ts';
 
 /** In the order in which a wrong combination is complained about. The last row is ours. */
 export const optionNames = [
-  ...['numeric', 'connection', 'service-address', 'scheduler', 'persistent', 'netmask', 'real-server'] as const,
-  ...['forwarding-method', 'weight', 'u-threshold', 'l-threshold', 'mcast-interface', 'timeout', 'daemon'] as const,
-  ...['stats', 'rate', 'thresholds', 'persistent-conn', 'nosort', 'syncid', 'exact', 'ops', 'pe'] as const,
-  ...['sched-flags', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen', 'tun-info', 'tun-type'] as const,
-  ...['tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const,
-  ...['json', 'watch', 'atomic', 'complete', 'local-address', 'local-interface'] as const,
+  ...(['numeric', 'connection', 'service-address', 'scheduler', 'persistent', 'netmask', 'real-server'] as const),
+  ...(['forwarding-method', 'weight', 'u-threshold', 'l-threshold', 'mcast-interface', 'timeout', 'daemon'] as const),
+  ...(['stats', 'rate', 'thresholds', 'persistent-conn', 'nosort', 'syncid', 'exact', 'ops', 'pe'] as const),
+  ...(['sched-flags', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen', 'tun-info', 'tun-type'] as const),
+  ...(['tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const),
+  ...(['json', 'watch', 'atomic', 'complete', 'local-address', 'local-interface'] as const),
 ];
 
 export type OptionName = (typeof optionNames)[number];
@@ -83,18 +83,26 @@ export const options: readonly OptionDefinition[] = [
   {
     ...required('scheduler', 's', 'scheduler', 'scheduler', 'scheduling method (default wlc)'),
     values: schedulerNames,
-    read: ({ service }, value) => void (service.scheduler = value.slice(0, longestName)),
+    read: ({ service }, value) => {
+      service.scheduler = value.slice(0, longestName);
+    },
   },
   {
     ...required('pe', '', 'pe', 'engine', 'persistence engine'),
     values: ['sip'],
-    read: ({ service }, value) => void (service.persistenceEngine = value.slice(0, longestName)),
+    read: ({ service }, value) => {
+      service.persistenceEngine = value.slice(0, longestName);
+    },
   },
   {
     ...required('persistent', 'p', 'persistent', 'seconds', 'persistent service (default 360 seconds)'),
     argument: 'optional',
-    read: ({ service }, value) => void (service.persistenceSeconds = readTimeout(value, 1, longestTimeoutSeconds)),
-    readNothing: ({ service }) => void (service.persistenceSeconds = defaults.persistenceSeconds),
+    read: ({ service }, value) => {
+      service.persistenceSeconds = readTimeout(value, 1, longestTimeoutSeconds);
+    },
+    readNothing: ({ service }) => {
+      service.persistenceSeconds = defaults.persistenceSeconds;
+    },
   },
   {
     ...required('netmask', 'M', 'netmask', 'netmask', 'mask or prefix length that persistence groups clients by'),
@@ -125,28 +133,45 @@ export const options: readonly OptionDefinition[] = [
   },
   {
     ...required('tun-port', '', 'tun-port', 'port', 'UDP port of the tunnel, gue only'),
-    read: ({ server }, value) => void (server.tunnelPort = readValue(value, 1, 65535, 'tunnel port')),
+    read: ({ server }, value) => {
+      server.tunnelPort = readValue(value, 1, 65535, 'tunnel port');
+    },
   },
   {
     ...flag('tun-nocsum', 'tunnel without checksum (default)'),
-    read: ({ server }) => void (server.tunnelChecksum = 'none'),
+    read: ({ server }) => {
+      server.tunnelChecksum = 'none';
+    },
   },
-  { ...flag('tun-csum', 'tunnel with checksum'), read: ({ server }) => void (server.tunnelChecksum = 'full') },
+  {
+    ...flag('tun-csum', 'tunnel with checksum'),
+    read: ({ server }) => {
+      server.tunnelChecksum = 'full';
+    },
+  },
   {
     ...flag('tun-remcsum', 'tunnel with remote checksum, gue only'),
-    read: ({ server }) => void (server.tunnelChecksum = 'remote'),
+    read: ({ server }) => {
+      server.tunnelChecksum = 'remote';
+    },
   },
   {
     ...required('weight', 'w', 'weight', 'weight', 'capacity of the real server (default 1, 0 quiesces)'),
-    read: ({ server }, value) => void (server.weight = readValue(value, 0, longestInt, 'weight')),
+    read: ({ server }, value) => {
+      server.weight = readValue(value, 0, longestInt, 'weight');
+    },
   },
   {
     ...required('u-threshold', 'x', 'u-threshold', 'connections', 'no new connections from here on (0 is no limit)'),
-    read: ({ server }, value) => void (server.upperThreshold = readValue(value, 0, longestInt, 'u_threshold')),
+    read: ({ server }, value) => {
+      server.upperThreshold = readValue(value, 0, longestInt, 'u_threshold');
+    },
   },
   {
     ...required('l-threshold', 'y', 'l-threshold', 'connections', 'new connections again below this'),
-    read: ({ server }, value) => void (server.lowerThreshold = readValue(value, 0, longestInt, 'l_threshold')),
+    read: ({ server }, value) => {
+      server.lowerThreshold = readValue(value, 0, longestInt, 'l_threshold');
+    },
   },
   { ...flag('connection', 'list connections'), short: 'c' },
   { ...flag('timeout', 'list the timeouts tcp tcpfin udp') },
@@ -162,25 +187,35 @@ export const options: readonly OptionDefinition[] = [
   {
     ...flag('ops', 'one-packet scheduling'),
     short: 'o',
-    read: ({ service }) => void (service.onePacket = true),
+    read: ({ service }) => {
+      service.onePacket = true;
+    },
   },
   { ...flag('numeric', 'print addresses and ports as numbers'), short: 'n' },
   {
     ...required('sched-flags', 'b', 'sched-flags', 'flags', 'scheduler flags, comma separated'),
     values: schedulerFlagNames,
-    read: ({ service }, value) => void (service.schedulerFlagWords = value),
+    read: ({ service }, value) => {
+      service.schedulerFlagWords = value;
+    },
   },
   {
     ...required('syncid', '', 'syncid', 'id', 'sync group 0..255 (default 0)'),
-    read: ({ daemon }, value) => void (daemon.syncId = readValue(value, 0, 255, 'syncid')),
+    read: ({ daemon }, value) => {
+      daemon.syncId = readValue(value, 0, 255, 'syncid');
+    },
   },
   {
     ...required('sync-maxlen', '', 'sync-maxlen', 'bytes', 'longest sync message (default 1472)'),
-    read: ({ daemon }, value) => void (daemon.maximumLength = readValue(value, 1, 65507, 'sync-maxlen')),
+    read: ({ daemon }, value) => {
+      daemon.maximumLength = readValue(value, 1, 65507, 'sync-maxlen');
+    },
   },
   {
     ...required('mcast-interface', '', 'mcast-interface', 'interface', 'interface of connection sync (default eth0)'),
-    read: ({ daemon }, value) => void (daemon.interfaceName = value.slice(0, longestName)),
+    read: ({ daemon }, value) => {
+      daemon.interfaceName = value.slice(0, longestName);
+    },
   },
   {
     ...required('mcast-group', '', 'mcast-group', 'address', 'multicast group (default 224.0.0.81)'),
@@ -194,11 +229,15 @@ export const options: readonly OptionDefinition[] = [
   },
   {
     ...required('mcast-port', '', 'mcast-port', 'port', 'UDP port of connection sync (default 8848)'),
-    read: ({ daemon }, value) => void (daemon.port = readValue(value, 1, 65535, 'mcast-port')),
+    read: ({ daemon }, value) => {
+      daemon.port = readValue(value, 1, 65535, 'mcast-port');
+    },
   },
   {
     ...required('mcast-ttl', '', 'mcast-ttl', 'ttl', 'multicast TTL (default 1)'),
-    read: ({ daemon }, value) => void (daemon.ttl = readValue(value, 1, 255, 'mcast-ttl')),
+    read: ({ daemon }, value) => {
+      daemon.ttl = readValue(value, 1, 255, 'mcast-ttl');
+    },
   },
   { ...flag('json', 'print JSON'), ours: true },
   {
@@ -206,11 +245,15 @@ export const options: readonly OptionDefinition[] = [
     argument: 'optional',
     argumentName: 'seconds',
     ours: true,
-    read: (entry, value) => void (entry.watchSeconds = readValue(value, 1, 86400, 'watch interval')),
-    readNothing: (entry) => void (entry.watchSeconds = defaults.watchSeconds),
+    read: (entry, value) => {
+      entry.watchSeconds = readValue(value, 1, 86400, 'watch interval');
+    },
+    readNothing: (entry) => {
+      entry.watchSeconds = defaults.watchSeconds;
+    },
   },
   { ...flag('atomic', 'restore everything or nothing'), ours: true },
-  { ...flag('complete', 'save thresholds and the order of real servers too'), ours: true },
+  { ...flag('complete', 'save thresholds, timeouts and the order of real servers too'), ours: true },
   {
     ...required('laddr', 'z', 'local-address', 'address', 'local address of FULLNAT'),
     ours: true,
@@ -254,7 +297,9 @@ function forwarding(long: string, short: string, method: ForwardingMethod, summa
     long,
     short,
     summary,
-    read: ({ server }) => void (server.forwarding = method),
+    read: ({ server }) => {
+      server.forwarding = method;
+    },
   };
 }
 

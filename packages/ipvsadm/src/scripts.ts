@@ -27,4 +27,3 @@ export async function runIpvsadmRestore(argv: readonly string[], io: Io): Promis
     return error.status;
   }
 }
-

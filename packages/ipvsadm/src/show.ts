@@ -64,7 +64,11 @@ async function save({ seen }: Entry, director: Director, io: Io): Promise<void> 
   const { formatSave } = await import('./save.ts');
   const services = [...director.table().services.values()];
   const label = await labelFor(services, seen.has('numeric'), io);
-  await io.stdout.write(formatSave(services, { label, complete: seen.has('complete') }));
+  const complete = seen.has('complete');
+  const { tcp, tcpFin, udp } = director.timeouts();
+  await io.stdout.write(
+    (complete ? `--set ${tcp} ${tcpFin} ${udp}\n` : '') + formatSave(services, { label, complete }),
+  );
 }
 
 async function listJson(entry: Entry, director: Director, io: Io): Promise<void> {

@@ -1,3 +1,5 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,6 +33,7 @@ import {
   withFileLock,
   writeSysctl,
 } from './index.ts';
+import { childScript } from './testing/child.ts';
 
 const mayTest = process.platform === 'linux' && hasCapability('CAP_SYS_ADMIN') && hasCapability('CAP_NET_ADMIN');
 const describeRoot = mayTest ? describe : describe.skip;
@@ -89,6 +92,25 @@ describe('file lock', () => {
     tryLockFile(path)!.release();
   });
 
+  test('ends with the process that holds it, even a killed one', async () => {
+    const script = childScript(`
+      import { lockFile } from './index.ts';
+      lockFile(process.argv[2]!);
+      console.log('locked');
+      setInterval(() => {}, 1000);
+    `);
+    const child = spawn(process.execPath, [script.path, path], {
+      env: script.env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    expect(tryLockFile(path)).toBeNull();
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    lockFile(path, 100).release();
+    script.remove();
+  });
+
   test('shared locks exclude only exclusive ones', () => {
     const first = lockFile(path, 0, 'shared');
     const second = lockFile(path, 0, 'shared');
@@ -144,6 +166,42 @@ describeRoot('BPF file system', () => {
     unmountBpfFileSystem(folder);
     expect(mountPointType(folder)).toBeUndefined();
     rmSync(`/run/${unique}`, { recursive: true });
+  });
+
+  test('is one and the same for processes with a private view of mounts, as under ip netns exec', ({ skip }) => {
+    if (spawnSync('unshare', ['--version']).status !== 0) skip('needs the command unshare of util-linux');
+    const folder = `/run/${unique}p/bpf`;
+    const script = childScript(`
+      import { mkdirSync, readdirSync } from 'node:fs';
+      import { mountBpfFileSystem } from './index.ts';
+      const path = mountBpfFileSystem(process.argv[2]!, Number(process.argv[3]));
+      mkdirSync(path + '/' + process.argv[4]);
+      console.log(readdirSync(path).filter((name) => name.startsWith('by')).join());
+    `);
+    const visit = (propagation: string): string =>
+      spawnSync(
+        'unshare',
+        [
+          '-m',
+          '--propagation',
+          propagation,
+          process.execPath,
+          script.path,
+          folder,
+          `${process.pid}`,
+          `by-${propagation}`,
+        ],
+        { env: script.env, encoding: 'utf8' },
+      ).stdout;
+    try {
+      expect(visit('private')).toBe('by-private\n');
+      expect(mountPointType(folder)).toBe('bpf');
+      expect(visit('slave')).toBe('by-private,by-slave\n');
+    } finally {
+      unmountBpfFileSystem(folder);
+      rmSync(`/run/${unique}p`, { recursive: true });
+      script.remove();
+    }
   });
 });
 

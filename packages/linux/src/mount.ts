@@ -1,10 +1,12 @@
 /**
  * Mounts, and the one that matters here: a BPF file system of our own, in which maps, programs and links are pinned.
  *
- * Not /sys/fs/bpf, because `ip netns exec` mounts a fresh /sys over it and our pins would be out of sight.
+ * Not /sys/fs/bpf, because `ip netns exec` mounts a fresh /sys over it and our pins would be out of sight. What a process
+ * under `ip netns exec` mounts is seen by nobody else either, so there the mount is made in init's view, not in our own.
  */
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { cwd } from 'node:process';
 import { systemCall } from './syscall.ts';
 
 export interface Mount {
@@ -29,6 +31,9 @@ const MS_BIND = 0x1000;
 const MS_REC = 0x4000;
 const MS_SHARED = 0x100000;
 const MNT_DETACH = 2;
+const CLONE_FS = 0x200;
+const CLONE_NEWNS = 0x20000;
+const OWN_MOUNTS = '/proc/thread-self/ns/mnt';
 
 export function mount(wanted: Mount): void {
   const { source, target, type, options } = wanted;
@@ -46,28 +51,88 @@ export function unmount(target: string): void {
   systemCall(`unmount ${target}`, 'umount2', text(target), MNT_DETACH);
 }
 
-/** Type of the file system mounted exactly at `path` (the topmost one), undefined where nothing is. */
-export function mountPointType(path: string): string | undefined {
-  let type: string | undefined;
-  for (const line of readFileSync('/proc/thread-self/mountinfo', 'utf8').split('\n')) {
-    // 36 35 98:0 /root /mount/point options [optional fields] - type source superoptions
-    const fields = line.split(' ');
-    if (fields[4] !== undefined && unescapeOctal(fields[4]) === path) type = fields[fields.indexOf('-') + 1];
-  }
-  return type;
+interface MountPoint {
+  readonly type: string | undefined;
+  /** `major:minor`: the same for every sight of one file system. */
+  readonly device: string | undefined;
 }
 
-/** Makes sure that a BPF file system is mounted on `folder`, and returns `folder`. Does nothing where there is one. */
-export function mountBpfFileSystem(folder: string = BPF_FOLDER): string {
-  if (existsSync(folder) && mountPointType(folder) === 'bpf') return folder;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  mount({ source: 'bpf', target: folder, type: 'bpf', options: 'mode=700' });
-  return folder;
+/** Type of the file system mounted exactly at `path` (the topmost one), undefined where nothing is. */
+export function mountPointType(path: string): string | undefined {
+  return findMountPoint(path, 'thread-self')?.type;
+}
+
+/**
+ * Makes sure that a BPF file system is mounted on `folder` where every process sees it, and returns the path at which this
+ * process reaches it: `folder`, or a way through init's root where our own view is cut off. `init` is the process whose view
+ * of mounts counts.
+ */
+export function mountBpfFileSystem(folder: string = BPF_FOLDER, init: number = 1): string {
+  if (!hasPrivateView(init)) {
+    if (mountPointType(folder) !== 'bpf') mountBpf(folder);
+    return folder;
+  }
+  if (findMountPoint(folder, init)?.type !== 'bpf') inMountsOf(init, () => mountBpf(folder));
+  const here = findMountPoint(folder, 'thread-self');
+  const there = findMountPoint(folder, init);
+  return here?.type === 'bpf' && here.device === there?.device ? folder : `/proc/${init}/root${folder}`;
 }
 
 /** Takes every pin with it. Does nothing where nothing is mounted. */
 export function unmountBpfFileSystem(folder: string = BPF_FOLDER): void {
-  if (existsSync(folder) && mountPointType(folder) === 'bpf') unmount(folder);
+  if (mountPointType(folder) === 'bpf') unmount(folder);
+}
+
+function mountBpf(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  mount({ source: 'bpf', target: folder, type: 'bpf', options: 'mode=700' });
+}
+
+function findMountPoint(path: string, process: 'thread-self' | number): MountPoint | undefined {
+  let found: MountPoint | undefined;
+  for (const line of readFileSync(`/proc/${process}/mountinfo`, 'utf8').split('\n')) {
+    // 36 35 98:0 /root /mount/point options [optional fields] - type source superoptions
+    const fields = line.split(' ');
+    if (fields[4] === undefined || unescapeOctal(fields[4]) !== path) continue;
+    found = { device: fields[2], type: fields[fields.indexOf('-') + 1] };
+  }
+  return found;
+}
+
+/**
+ * Whether this is the same system as init's but with mounts of our own, as under `ip netns exec` or `unshare --mount`. A
+ * container has another root; its own view is the one that counts there.
+ */
+function hasPrivateView(init: number): boolean {
+  try {
+    const root = statSync('/');
+    const initRoot = statSync(`/proc/${init}/root/`);
+    const sameRoot = root.dev === initRoot.dev && root.ino === initRoot.ino;
+    return sameRoot && statSync(OWN_MOUNTS).ino !== statSync(`/proc/${init}/ns/mnt`).ino;
+  } catch {
+    // Init is out of our reach: our view is all there is.
+    return false;
+  }
+}
+
+/** The kernel lets only a thread with a working directory of its own change its view of mounts. */
+function inMountsOf(process: number, action: () => void): void {
+  const folder = cwd();
+  const own = openSync(OWN_MOUNTS, 'r');
+  const theirs = openSync(`/proc/${process}/ns/mnt`, 'r');
+  try {
+    systemCall('have a working directory per thread', 'unshare', CLONE_FS);
+    systemCall(`enter the mount namespace of process ${process}`, 'setns', theirs, CLONE_NEWNS);
+    try {
+      action();
+    } finally {
+      systemCall('return to the own mount namespace', 'setns', own, CLONE_NEWNS);
+      systemCall(`return to ${folder}`, 'chdir', text(folder));
+    }
+  } finally {
+    closeSync(theirs);
+    closeSync(own);
+  }
 }
 
 function text(value: string): Uint8Array {

@@ -367,6 +367,25 @@ describeKernel('a refused program', () => {
     );
   });
 
+  test.each<[string, readonly Insn[]]>([
+    [
+      'invalid access to packet, off=0 size=4, R2(id=0,off=0,r=0); R2 offset is outside of the packet',
+      [ldx(4, 2, 1, 76), ldx(4, 0, 2, 0), exit()],
+    ],
+    ['infinite loop detected at insn 0', [helper('get_prandom_u32'), jump64('ne', 0, 0, -2), mov64(0, 0), exit()]],
+    [
+      'BPF program is too large. Processed 1000001 insn',
+      [mov64(6, 0), alu64('add', 6, 1), jump64('lt', 6, 10_000_000, -2), mov64(0, 0), exit()],
+    ],
+  ])('gives the whole reason: %s', (reason, insns) => {
+    try {
+      loadCollection(collection([{ insns }])).close();
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toMatchObject({ name: 'VerifierError', reason });
+    }
+  });
+
   test('names what is missing when a map is', () => {
     const spec = collection([{ insns: counting(0), relocations: [COUNT_RELOCATION] }]);
     expect(() => loadCollection(spec)).toThrow('it uses map "count", which is not there');

@@ -90,8 +90,8 @@ const LINE_INFO_BYTES = 16;
 const FUNC_INFO_BYTES = 8;
 const MAX_COLUMN = 1023;
 const FIRST_LOG_BYTES = 1 << 18;
-/** Beyond this the log's tail has to do; kernels since 6.4 keep the tail. */
-const MAX_LOG_BYTES = 1 << 26;
+/** A program that runs into the limit of 1,000,000 steps logs more. */
+const MAX_LOG_BYTES = 1 << 24;
 const ENOSPC = errnoNumber('ENOSPC');
 /** Room for what a program may add to a packet: headers, never more than a page. */
 const GROWTH_BYTES = 4096;
@@ -116,14 +116,15 @@ export class KernelProgram {
   /** Throws a `VerifierError` when the verifier refuses. */
   static load(spec: ProgramSpec, context: LoadContext): KernelProgram {
     const attr = loadAttr(spec, context);
-    if (context.log === undefined) {
-      const result = tryBpf('PROG_LOAD', attr);
-      if (result >= 0) return new KernelProgram(result, spec.name, spec.type);
-    }
+    const quiet = tryBpf('PROG_LOAD', attr);
+    if (quiet >= 0 && context.log === undefined) return new KernelProgram(quiet, spec.name, spec.type);
+    if (quiet >= 0) closeFd(quiet);
     const { result, log } = loadWithLog(attr, context.log ?? 1);
     if (result >= 0) return new KernelProgram(result, spec.name, spec.type, log);
-    if (log.trim() === '') throw bpfError(`load program "${spec.name}"`, 'PROG_LOAD', -result);
-    throw new VerifierError(spec, context.files ?? [], -result, log);
+    // A log that did not fit hides the verifier's own answer, which the first attempt has.
+    const errno = quiet < 0 ? -quiet : -result;
+    if (log.trim() === '') throw bpfError(`load program "${spec.name}"`, 'PROG_LOAD', errno);
+    throw new VerifierError(spec, context.files ?? [], errno, log);
   }
 
   /** Takes over a file descriptor. */
@@ -263,12 +264,23 @@ function lineInfo(spec: ProgramSpec, strings: CollectionSpec['lineStrings']): Ui
   );
 }
 
+/**
+ * `log` is whole where that fits. Kernels since 6.4 say how large it would be, and keep its tail, where the reason stands;
+ * older ones keep its head, so for them the buffer has to grow until it is whole.
+ */
 function loadWithLog(attr: Attr, level: number): { result: number; log: string } {
-  for (let size = FIRST_LOG_BYTES; ; size *= 8) {
+  for (let size = FIRST_LOG_BYTES; ; ) {
     const buffer = new Uint8Array(size);
-    attr.u32(24, level).u32(28, size).pointer(32, buffer);
+    attr.u32(24, level).u32(28, size).pointer(32, buffer).u32(140, 0);
     const result = tryBpf('PROG_LOAD', attr);
-    if (-result === ENOSPC && size < MAX_LOG_BYTES) continue;
+    const needed = attr.getU32(140);
+    if (-result === ENOSPC) {
+      const next = needed === 0 ? size * 8 : needed;
+      if (next > size && next <= MAX_LOG_BYTES) {
+        size = next;
+        continue;
+      }
+    }
     const end = buffer.indexOf(0);
     return { result, log: new TextDecoder().decode(buffer.subarray(0, end < 0 ? size : end)) };
   }

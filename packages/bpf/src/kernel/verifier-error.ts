@@ -68,6 +68,7 @@ const NOT_A_REASON = [
   /^stack depth/,
   /^insns_state/,
   /^max_states/,
+  /^(cur|old) state: /,
 ];
 /** An instruction with or without the state after it, a source line, a state, a jump between paths, back-tracking. */
 const WALK = [
@@ -82,7 +83,9 @@ const WALK = [
 ];
 
 function lastWords(log: string): string | undefined {
-  const lines = log.split('\n').filter((line) => !NOT_A_REASON.some((pattern) => pattern.test(line)));
+  // This one reason follows its instruction on the same line.
+  const text = log.replaceAll(' infinite loop detected', '\ninfinite loop detected');
+  const lines = text.split('\n').filter((line) => !NOT_A_REASON.some((pattern) => pattern.test(line)));
   let from = lines.length;
   while (from > 0 && !WALK.some((pattern) => pattern.test(lines[from - 1]!))) from--;
   const words = lines.slice(from).map((line) => line.trim());

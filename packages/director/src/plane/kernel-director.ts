@@ -4,10 +4,11 @@
  * Reading asks for nothing to be there: no director is an empty one. The first command that means something makes it, as the
  * first ipvsadm loads ip_vs; every later change also takes in interfaces that have come since.
  */
+
+import { start } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import type { DirectorError } from '../errors.ts';
-import { start } from '@ipvsd/ipvs';
 import { MemoryDirector } from '../memory-director.ts';
 import type { ConnectionEntry, ServiceId, SyncDaemon, Timeouts, VirtualService } from '../model.ts';
 import type { ServiceTable } from '../service-table.ts';
@@ -29,7 +30,10 @@ export class KernelDirector implements Director {
     if (error) throw error;
   }
 
-  executeAll(commands: readonly Command[], options: { readonly atomic: boolean }): readonly (DirectorError | undefined)[] {
+  executeAll(
+    commands: readonly Command[],
+    options: { readonly atomic: boolean },
+  ): readonly (DirectorError | undefined)[] {
     const director = this.#find();
     if (director !== undefined) {
       director.plane.attach();

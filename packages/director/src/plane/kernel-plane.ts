@@ -6,7 +6,15 @@
  * namespace left behind is never mistaken for a new one's.
  */
 import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
-import { bytesOf, type Fields, type MapDefinition, type MapSpec, type MapStore, type SyscallProgram, type View } from '@ipvsd/bpf';
+import {
+  bytesOf,
+  type Fields,
+  type MapDefinition,
+  type MapSpec,
+  type MapStore,
+  type SyscallProgram,
+  type View,
+} from '@ipvsd/bpf';
 import {
   attachTc,
   BpfLink,
@@ -240,9 +248,11 @@ function specOf(definition: MapDefinition): MapSpec {
 
 function clsactAttachments(): Set<number> {
   return withRoutes(undefined, (routes) => {
-    const links = routes.links().filter(({ ifindex }) =>
-      routes.bpfFilters(ifindex, 'ingress').some(({ priority }) => priority === INGRESS_PRIORITY),
-    );
+    const links = routes
+      .links()
+      .filter(({ ifindex }) =>
+        routes.bpfFilters(ifindex, 'ingress').some(({ priority }) => priority === INGRESS_PRIORITY),
+      );
     return new Set(links.map(({ ifindex }) => ifindex));
   });
 }

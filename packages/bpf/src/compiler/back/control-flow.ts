@@ -30,7 +30,6 @@ export function retarget(end: Terminator, to: (block: number) => number): Termin
 
 /** The same test with other ways to go. */
 export function branch(test: If, then: number, otherwise: number): If {
-  // biome-ignore lint/suspicious/noThenProperty: nobody awaits a terminator
   return { ...test, then, else: otherwise };
 }
 

@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest';
+import { DirectorError } from './errors.ts';
+import { acceptSysctl, defaultSysctls } from './sysctls.ts';
+
+test.each([
+  ['am_droprate', '-1', '-1'],
+  ['am_droprate', '0x10', '16'],
+  ['am_droprate', '010', '8'],
+  ['am_droprate', '5 6', '5'],
+  ['am_droprate', 'x', 'EINVAL'],
+  ['am_droprate', '5x', 'EINVAL'],
+  ['am_droprate', '+5', 'EINVAL'],
+  ['am_droprate', '', 'EINVAL'],
+  ['am_droprate', '2147483648', 'EINVAL'],
+  ['drop_entry', '2', '1'],
+  ['drop_entry', '3', '3'],
+  ['drop_entry', '4', 'EINVAL'],
+  ['sync_version', '2', 'EINVAL'],
+  ['sync_retries', '3', '3'],
+  ['sync_ports', '8', '8'],
+  ['sync_ports', '6', 'EINVAL'],
+  ['sync_ports', '0', 'EINVAL'],
+  ['sync_threshold', '5 100', '5\t100'],
+  ['sync_threshold', '10', '10\t50'],
+  ['sync_threshold', '50', 'EINVAL'],
+  ['sync_threshold', '9 0', '9\t0'],
+  ['sync_threshold', '50 50', 'EINVAL'],
+  ['sync_refresh_period', '21474836', '21474836'],
+  ['sync_refresh_period', '21474837', 'EINVAL'],
+  ['sync_qlen_max', '-1', '4096'],
+  ['debug_level', '1', 'EACCES'],
+  ['nosuch', '1', 'ENOENT'],
+])('%s takes "%s" as %s', (name, text, expected) => {
+  const result = acceptSysctl(name, text, defaultSysctls().get(name) ?? '');
+  expect(result instanceof DirectorError ? result.code : result).toBe(expected);
+});

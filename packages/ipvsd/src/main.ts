@@ -1,0 +1,54 @@
+/** The command `ipvsd`: each subcommand is a file in commands/, loaded when it is called. */
+import { Command, InvalidArgumentError } from 'commander';
+import { orExplain } from './open-director.ts';
+
+const port = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new InvalidArgumentError('must be 1 to 65535');
+  return value;
+};
+
+export async function run(argv: readonly string[]): Promise<void> {
+  const program = new Command('ipvsd')
+    .description('Linux Virtual Server in TypeScript, its packet path in eBPF')
+    .showHelpAfterError('(ipvsd --help lists the commands)');
+  program
+    .command('attach')
+    .description('hand the packets of interfaces to the director, making it where there is none')
+    .argument('[interface...]', 'all but the loopback unless named')
+    .action((names: string[]) => orExplain(async () => (await import('./commands/attach.ts')).attach(names)));
+  program
+    .command('detach')
+    .description('take interfaces from the director; without names: all, and everything it holds')
+    .argument('[interface...]')
+    .action((names: string[]) => orExplain(async () => (await import('./commands/attach.ts')).detach(names)));
+  program
+    .command('status')
+    .description('what the director of this network namespace is doing')
+    .option('--json', 'as one JSON object')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/status.ts')).status(options.json === true)),
+    );
+  program
+    .command('demo')
+    .description('a whole cluster in network namespaces: client, director, two real servers, and load')
+    .option('--keep', 'leave the cluster up, and say how to enter it')
+    .option('--remove <cluster>', 'remove a cluster that was kept')
+    .option('--node', 'run the data plane in Node on a simulated network')
+    .option('--json', 'end with one JSON object')
+    .action((options) => orExplain(async () => (await import('./demo/demo.ts')).demo(options)));
+  program
+    .command('demo-server', { hidden: true })
+    .requiredOption('--port <port>', 'where to listen', port)
+    .requiredOption('--name <name>', 'what to say')
+    .action(({ port, name }) => orExplain(async () => (await import('./demo/http-server.ts')).serve(port, name)));
+  program
+    .command('demo-load', { hidden: true })
+    .argument('<url>')
+    .requiredOption('--requests <n>', 'how many in all', Number)
+    .requiredOption('--concurrency <n>', 'how many at once', Number)
+    .action((url: string, { requests, concurrency }) =>
+      orExplain(async () => (await import('./demo/load.ts')).printLoad(url, requests, concurrency)),
+    );
+  await program.parseAsync([...argv]);
+}

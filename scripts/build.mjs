@@ -1,0 +1,36 @@
+// The build: TypeScript to JavaScript, kernel TypeScript to eBPF, and the commands into files of their own.
+import { execFileSync } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { build } from 'esbuild';
+
+const run = (script, ...args) => execFileSync(process.execPath, [script, ...args], { stdio: 'inherit' });
+
+run('node_modules/typescript/bin/tsc', '-b');
+mkdirSync('packages/ipvs/programs', { recursive: true });
+run(
+  'packages/bpf/dist/bin/bpf.js',
+  'compile',
+  'packages/ipvs/src/programs/index.ts',
+  '--out',
+  'packages/ipvs/programs/ipvsd.json',
+);
+
+const folder = 'packages/ipvsd/src/bin';
+rmSync('packages/ipvsd/bundle', { recursive: true, force: true });
+await build({
+  entryPoints: readdirSync(folder).map((file) => `${folder}/${file}`),
+  outdir: 'packages/ipvsd/bundle',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  external: ['koffi', 'typescript'],
+  // Some libraries are CommonJS inside and ask for node's modules by require().
+  banner: { js: "import { createRequire as _require } from 'node:module'; const require = _require(import.meta.url);" },
+  logLevel: 'warning',
+});
+for (const file of readdirSync('packages/ipvsd/bundle')) {
+  if (!file.includes('-') || file.startsWith('ipvsadm-')) chmodSync(`packages/ipvsd/bundle/${file}`, 0o755);
+}
+cpSync('packages/ipvs/programs', 'packages/ipvsd/programs', { recursive: true });
