@@ -4,7 +4,8 @@ import { createEnvironment, MemoryDirector } from '@ipvsd/director';
 import { describe, expect, test } from 'vitest';
 import { type Excuse, formatScenarioResult, playConformance } from './conformance.ts';
 
-const folder = process.env['GOLDEN'] ?? fileURLToPath(new URL('../golden', import.meta.url));
+const { GOLDEN } = process.env;
+const folder = GOLDEN ?? fileURLToPath(new URL('../golden', import.meta.url));
 const excusedFile = new URL('../golden/excused.json', import.meta.url);
 const excused = JSON.parse(readFileSync(excusedFile, 'utf8')) as Excuse[];
 

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Director, DirectorError } from '@ipvsd/director';
 import { type Outcome, type Programs, runShell } from './conformance-shell.ts';
+import { CapturedOutput, textInput } from './io.ts';
 import {
   formatProcApplications,
   formatProcConnections,
@@ -197,21 +198,12 @@ function asSet(text: string): string {
 function programsOn(director: Director, names: Names): Programs {
   return {
     run: async (name, argv, stdin) => {
-      const texts = { stdout: '', stderr: '' };
-      const io = {
-        director: () => director,
-        stdin: (async function* () {
-          yield stdin;
-        })(),
-        stdout: { write: (text: string) => void (texts.stdout += text) },
-        stderr: { write: (text: string) => void (texts.stderr += text) },
-        names,
-        programName: name,
-      };
+      const [stdout, stderr] = [new CapturedOutput(), new CapturedOutput()];
+      const io = { director: () => director, stdin: textInput(stdin), stdout, stderr, names, programName: name };
       const program = { ipvsadm: runIpvsadm, 'ipvsadm-save': runIpvsadmSave, 'ipvsadm-restore': runIpvsadmRestore }[
         name
       ];
-      return { status: await program(argv, io), ...texts };
+      return { status: await program(argv, io), stdout: stdout.text, stderr: stderr.text };
     },
     readProc: (path) => readProc(director, path),
     writeSysctl: (name, value) => writeSysctl(director, name, value),

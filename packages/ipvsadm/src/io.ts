@@ -26,3 +26,16 @@ export async function readAll(stdin: AsyncIterable<string | Uint8Array>): Promis
   for await (const chunk of stdin) text += typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true });
   return text + decoder.decode();
 }
+
+/** Output kept as text, for tests and for those who want ipvsadm's words and not its terminal. */
+export class CapturedOutput implements Output {
+  text = '';
+
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
+export async function* textInput(text: string): AsyncGenerator<string> {
+  yield text;
+}

@@ -6,7 +6,6 @@
  */
 
 import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
-import { cwd } from 'node:process';
 import { systemCall } from './syscall.ts';
 
 export interface Mount {
@@ -67,15 +66,21 @@ export function mountPointType(path: string): string | undefined {
  * process reaches it: `folder`, or a way through init's root where our own view is cut off. `init` is the process whose view
  * of mounts counts.
  */
-export function mountBpfFileSystem(folder: string = BPF_FOLDER, init: number = 1): string {
-  if (!hasPrivateView(init)) {
-    if (mountPointType(folder) !== 'bpf') mountBpf(folder);
-    return folder;
-  }
-  if (findMountPoint(folder, init)?.type !== 'bpf') inMountsOf(init, () => mountBpf(folder));
+export function mountBpfFileSystem(folder: string = BPF_FOLDER, init: number = oldestAncestor()): string {
+  const found = findBpfFileSystem(folder, init);
+  if (found !== undefined) return found;
+  if (hasPrivateView(init)) inMountsOf(init, () => mountBpf(folder));
+  else mountBpf(folder);
+  return findBpfFileSystem(folder, init) ?? folder;
+}
+
+/** The path at which this process reaches the BPF file system on `folder`, undefined where none is mounted. */
+export function findBpfFileSystem(folder: string = BPF_FOLDER, init: number = oldestAncestor()): string | undefined {
   const here = findMountPoint(folder, 'thread-self');
+  if (!hasPrivateView(init)) return here?.type === 'bpf' ? folder : undefined;
   const there = findMountPoint(folder, init);
-  return here?.type === 'bpf' && here.device === there?.device ? folder : `/proc/${init}/root${folder}`;
+  if (there?.type !== 'bpf') return undefined;
+  return here?.type === 'bpf' && here.device === there.device ? folder : `/proc/${init}/root${folder}`;
 }
 
 /** Takes every pin with it. Does nothing where nothing is mounted. */
@@ -88,9 +93,9 @@ function mountBpf(folder: string): void {
   mount({ source: 'bpf', target: folder, type: 'bpf', options: 'mode=700' });
 }
 
-function findMountPoint(path: string, process: 'thread-self' | number): MountPoint | undefined {
+function findMountPoint(path: string, pid: 'thread-self' | number): MountPoint | undefined {
   let found: MountPoint | undefined;
-  for (const line of readFileSync(`/proc/${process}/mountinfo`, 'utf8').split('\n')) {
+  for (const line of readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n')) {
     // 36 35 98:0 /root /mount/point options [optional fields] - type source superoptions
     const fields = line.split(' ');
     if (fields[4] === undefined || unescapeOctal(fields[4]) !== path) continue;
@@ -104,25 +109,42 @@ function findMountPoint(path: string, process: 'thread-self' | number): MountPoi
  * container has another root; its own view is the one that counts there.
  */
 function hasPrivateView(init: number): boolean {
+  const root = statSync('/');
+  const initRoot = statSync(`/proc/${init}/root/`);
+  const sameRoot = root.dev === initRoot.dev && root.ino === initRoot.ino;
+  return sameRoot && statSync(OWN_MOUNTS).ino !== statSync(`/proc/${init}/ns/mnt`).ino;
+}
+
+/** Init, or where a sandbox hides it the process nearest to it whose view we may see. */
+function oldestAncestor(): number {
+  let oldest = process.pid;
+  for (let pid = process.pid; pid > 0; pid = parentOf(pid)) {
+    if (isReachable(pid)) oldest = pid;
+  }
+  return oldest;
+}
+
+function parentOf(pid: number): number {
+  return Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+}
+
+function isReachable(pid: number): boolean {
   try {
-    const root = statSync('/');
-    const initRoot = statSync(`/proc/${init}/root/`);
-    const sameRoot = root.dev === initRoot.dev && root.ino === initRoot.ino;
-    return sameRoot && statSync(OWN_MOUNTS).ino !== statSync(`/proc/${init}/ns/mnt`).ino;
+    statSync(`/proc/${pid}/ns/mnt`);
+    return statSync(`/proc/${pid}/root/`).isDirectory();
   } catch {
-    // Init is out of our reach: our view is all there is.
     return false;
   }
 }
 
 /** The kernel lets only a thread with a working directory of its own change its view of mounts. */
-function inMountsOf(process: number, action: () => void): void {
-  const folder = cwd();
+function inMountsOf(pid: number, action: () => void): void {
+  const folder = process.cwd();
   const own = openSync(OWN_MOUNTS, 'r');
-  const theirs = openSync(`/proc/${process}/ns/mnt`, 'r');
+  const theirs = openSync(`/proc/${pid}/ns/mnt`, 'r');
   try {
     systemCall('have a working directory per thread', 'unshare', CLONE_FS);
-    systemCall(`enter the mount namespace of process ${process}`, 'setns', theirs, CLONE_NEWNS);
+    systemCall(`enter the mount namespace of process ${pid}`, 'setns', theirs, CLONE_NEWNS);
     try {
       action();
     } finally {
