@@ -15,7 +15,14 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['packages/*/src/**/*.test.ts', 'scripts/**/*.test.ts'],
-    testTimeout: 60_000,
+    testTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: { name: 'fast', include: ['packages/*/src/**/*.test.ts'], exclude: ['**/*.slow.test.ts'] },
+      },
+      // What takes long or builds whole clusters: part of `npm test`, not of `npm run check`.
+      { extends: true, test: { name: 'slow', include: ['packages/*/src/**/*.slow.test.ts'] } },
+    ],
   },
 });

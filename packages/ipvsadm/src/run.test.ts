@@ -10,6 +10,7 @@ import { fileNames } from './services-names.ts';
  * `cases/*.txt`: command lines after `$`, what they print below, `2>` before stderr, `=> N` where the status is not 0,
  * `<` before lines of standard input. Every file is one director. UPDATE=1 writes what is printed now.
  */
+const { UPDATE } = process.env;
 const folder = new URL('../cases/', import.meta.url);
 
 describe.each(readdirSync(folder))('%s', (file) => {
@@ -17,7 +18,7 @@ describe.each(readdirSync(folder))('%s', (file) => {
   const expected = readFileSync(url, 'utf8');
   test('prints what it says', async () => {
     const actual = await play(expected);
-    if (process.env.UPDATE) writeFileSync(url, actual);
+    if (UPDATE) writeFileSync(url, actual);
     else expect(actual).toBe(expected);
   });
 });

@@ -123,6 +123,11 @@ export class FunctionLowering {
     return this.#flow?.bounds.get(reg) ?? this.#bounds[reg]!;
   }
 
+  /** What holds wherever the register is used. */
+  ownBounds(reg: Register): Bounds {
+    return this.#bounds[reg]!;
+  }
+
   /** Bounds of a number, bigint, boolean or be value, also of a constant one. */
   boundsOf(value: ScalarValue | ConstantValue): Bounds {
     if (value.kind !== 'constant') return this.boundsOfRegister(value.reg);
