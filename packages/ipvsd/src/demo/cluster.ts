@@ -5,6 +5,7 @@
  */
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { KernelPlane } from '@ipvsd/director';
 import {
   createNamespace,
   deleteNamespace,
@@ -16,7 +17,6 @@ import {
   withRoutes,
   writeSysctl,
 } from '@ipvsd/linux';
-import { KernelPlane } from '@ipvsd/director';
 
 export interface Interface {
   readonly name: string;
@@ -140,7 +140,9 @@ function processesIn(namespace: number): number[] {
     .filter((entry) => /^\d+$/.test(entry) && Number(entry) !== process.pid)
     .filter((pid) => {
       try {
-        return readlinkSync(`/proc/${pid}/ns/net`) === `net:[${namespace}]` && readFileSync(`/proc/${pid}/stat`).length > 0;
+        return (
+          readlinkSync(`/proc/${pid}/ns/net`) === `net:[${namespace}]` && readFileSync(`/proc/${pid}/stat`).length > 0
+        );
       } catch {
         return false;
       }

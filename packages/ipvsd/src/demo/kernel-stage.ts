@@ -31,12 +31,10 @@ export class KernelStage implements Stage {
       const client = cluster.host('client');
       const director = cluster.host('director');
       const [one, two] = [cluster.host('real1'), cluster.host('real2')];
-      cluster.connect(
-        client,
-        { name: 'eth0', addresses: ['172.16.45.2/24'] },
-        director,
-        { name: 'eth0', addresses: [`${VIP}/24`] },
-      );
+      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24'] }, director, {
+        name: 'eth0',
+        addresses: [`${VIP}/24`],
+      });
       cluster.switch('switch', [
         [director, { name: 'eth1', addresses: ['192.168.45.1/24'] }],
         [one, { name: 'eth0', addresses: ['192.168.45.2/24'] }],
@@ -55,7 +53,8 @@ export class KernelStage implements Stage {
 
   async ipvsadm(args: readonly string[]): Promise<string> {
     const { status, stdout, stderr } = this.#director.run(process.execPath, [program('ipvsadm'), ...args]);
-    if (status !== 0) throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
+    if (status !== 0)
+      throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
     return stdout;
   }
 

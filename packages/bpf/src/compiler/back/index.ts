@@ -84,7 +84,8 @@ function reachable(bodies: readonly Body[]): Body[] {
   for (const name of named) {
     const body = bodies.find(({ source }) => source.name === name);
     for (const { instructions } of body?.blocks ?? []) {
-      for (const one of instructions) if (one.op === 'callFunction' || one.op === 'functionAddress') named.add(one.name);
+      for (const one of instructions)
+        if (one.op === 'callFunction' || one.op === 'functionAddress') named.add(one.name);
     }
   }
   return bodies.filter(({ source }) => named.has(source.name));

@@ -12,7 +12,7 @@ import { lower, lowerOperands, unwrap } from './expressions.ts';
 import type { Flow } from './flow.ts';
 import { type FunctionLowering, narrowFlow } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
-import { contains, I64, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
+import { contains, I64, intersect, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
 import { constant, FALSE, isConstant, isNull, isScalar, type ScalarValue, TRUE, type Value, type ViewValue } from './value.ts';
 import { orderOf } from './types.ts';
 
@@ -260,7 +260,7 @@ function narrowBoth(
   b: Numeric,
   width: 32 | 64,
   unsigned: boolean,
-): Flow | undefined {
+): Flow {
   const own = { a: f.ownBounds(a.reg), b: b.kind === 'constant' ? f.boundsOf(b) : f.ownBounds(b.reg) };
   const left = flow.bounds.get(a.reg) ?? own.a;
   const right = b.kind === 'constant' ? own.b : (flow.bounds.get(b.reg) ?? own.b);
@@ -268,17 +268,18 @@ function narrowBoth(
   const follows = width === 64 || contains(U32, left.known);
   const knownOf = (of: Range, by: Range, c: Comparison): Range | undefined => {
     if (!follows || c === '!==') return undefined;
-    return allowed(c, unsigned && of.lo < 0n ? U64 : of, by);
+    return unsigned ? intersect(U64, allowed(c, of, by)) : allowed(c, of, by);
   };
-  const narrowed = narrowFlow(flow, a.reg, own.a, {
+  narrowFlow(flow, a.reg, own.a, {
     range: allowed(comparison, left.range, right.range),
     known: knownOf(left.known, right.known, comparison),
   });
-  if (narrowed === undefined || b.kind === 'constant') return narrowed;
-  return narrowFlow(flow, b.reg, own.b, {
+  if (b.kind === 'constant') return flow;
+  narrowFlow(flow, b.reg, own.b, {
     range: allowed(MIRRORED[comparison], right.range, left.range),
     known: knownOf(right.known, left.known, MIRRORED[comparison]),
   });
+  return flow;
 }
 
 /** What `a` may be where `a comparison b` holds. */

@@ -128,6 +128,10 @@ export class FunctionLowering {
     return this.#bounds[reg]!;
   }
 
+  setOwnBounds(reg: Register, bounds: Bounds): void {
+    this.#bounds[reg] = bounds;
+  }
+
   /** Bounds of a number, bigint, boolean or be value, also of a constant one. */
   boundsOf(value: ScalarValue | ConstantValue): Bounds {
     if (value.kind !== 'constant') return this.boundsOfRegister(value.reg);
@@ -410,12 +414,10 @@ function renumbered(end: Terminator, numbers: ReadonlyMap<number, number>): Term
   return end;
 }
 
-/** Bounds after a test on a flow; the flow is impossible where nothing is left. */
-export function narrowFlow(flow: Flow, reg: Register, own: Bounds, by: { range?: Range | undefined; known?: Range | undefined }): Flow | undefined {
+/** Bounds after a test on a flow. The ranges left a doubt, or there would be no test: something is always left. */
+export function narrowFlow(flow: Flow, reg: Register, own: Bounds, by: { range: Range; known: Range | undefined }): void {
   const bounds = flow.bounds.get(reg) ?? own;
-  const range = by.range === undefined ? bounds.range : intersect(bounds.range, by.range);
-  if (range === undefined) return undefined;
+  const range = intersect(bounds.range, by.range) ?? bounds.range;
   const known = by.known === undefined ? bounds.known : (intersect(bounds.known, by.known) ?? by.known);
   flow.bounds.set(reg, { range, known });
-  return flow;
 }
