@@ -8,6 +8,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^@ipvsd\/bpf\/(kernel|compiler)$/, replacement: `${source('bpf').replace('index.ts', '')}$1/index.ts` },
+      { find: '@ipvsd/bpf/testing', replacement: source('bpf').replace('index.ts', 'testing/kernel.ts') },
       ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
         find: new RegExp(`^@ipvsd/${name}$`),
         replacement: source(name),

@@ -12,7 +12,7 @@ const MAY_IMPORT = {
   load: ['linux', 'director'],
   ipvsd: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'],
 };
-const DOORS = ['@ipvsd/bpf/kernel', '@ipvsd/bpf/compiler'];
+const DOORS = ['@ipvsd/bpf/kernel', '@ipvsd/bpf/compiler', '@ipvsd/bpf/testing'];
 
 const problems = [];
 for (const name of readdirSync('packages')) {

@@ -56,6 +56,7 @@ export class FunctionLowering {
   readonly #slotScopes: number[][] = [[]];
   /** Instructions to put before all others: loads of what a loop body captured. */
   readonly #prologue: Instruction[] = [];
+  readonly #useLogs: Map<Register, ts.Node>[] = [];
   #flow: Flow | undefined;
   #pending: Pending | undefined;
   #count = 0;
@@ -335,6 +336,23 @@ export class FunctionLowering {
 
   staleSince(reg: Register): Position | undefined {
     return this.#flow?.stale.get(reg);
+  }
+
+  /** Note a use of a pointer, for loops: what a later round finds stale was used too early. */
+  noteUse(reg: Register, node: ts.Node): void {
+    for (const log of this.#useLogs) if (!log.has(reg)) log.set(reg, node);
+  }
+
+  /** First uses of pointers while `lower` runs. */
+  loggingUses(lower: () => void): ReadonlyMap<Register, ts.Node> {
+    const log = new Map<Register, ts.Node>();
+    this.#useLogs.push(log);
+    try {
+      lower();
+    } finally {
+      this.#useLogs.splice(this.#useLogs.indexOf(log), 1);
+    }
+    return log;
   }
 
   // Stack ------------------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ export function assign(f: FunctionLowering, node: ts.Node, to: ViewValue, from: 
   copy(f, node, usable(f, node, to), usable(f, node, from), sameStruct(f, node, to, from).size);
 }
 
-export function copy(f: FunctionLowering, node: ts.Node, to: Location, from: Location, bytes: number): void {
+export function copy(f: FunctionLowering, node: ts.Node, to: ViewValue, from: ViewValue, bytes: number): void {
   if (bytes > 512) return f.fail(node, say.copySize(bytes));
   for (const { at, size } of chunks(bytes, [to, from])) {
     const dst = f.newRegister();
@@ -262,18 +262,21 @@ interface Chunk {
  * Pieces of `bytes`. The stack and the context want natural alignment; packets and map values may be read at any address on
  * the machines we run on, but 8 bytes at a time only where the offset says that they are aligned.
  */
-function chunks(bytes: number, sides: readonly Location[]): Chunk[] {
+function chunks(bytes: number, sides: readonly ViewValue[]): Chunk[] {
   const result: Chunk[] = [];
-  const allows = (side: Location, at: number, size: number): boolean => {
-    const aligned = (side.offset + at) % size === 0;
-    return aligned || (size < 8 && (side.memory === 'packet' || side.memory === 'map'));
-  };
   for (let at = 0; at < bytes; ) {
     const size = ([8, 4, 2, 1] as const).find((n) => n <= bytes - at && sides.every((side) => allows(side, at, n)))!;
     result.push({ at, size });
     at += size;
   }
   return result;
+}
+
+function allows(side: ViewValue, at: number, size: number): boolean {
+  const aligned = (side.offset + at) % size === 0;
+  if (side.memory === 'packet' || side.memory === 'map') return aligned || size < 8;
+  // Of a pointer into the stack only the struct's own alignment is known.
+  return aligned && ('slot' in side.base || side.memory === 'context' || size <= side.struct.align);
 }
 
 /** Any view; nulls and other values are refused. */
