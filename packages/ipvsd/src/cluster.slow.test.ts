@@ -46,18 +46,17 @@ async function serve(host: Host, port: number): Promise<void> {
 
 describeKernel('a NAT cluster on the real kernel', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm'))) throw new Error('Cannot test the commands: they are not built, run npm run build');
+    if (!existsSync(bundle('ipvsadm')))
+      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-test'));
     client = cluster.host('client');
     director = cluster.host('director');
     one = cluster.host('real1');
     two = cluster.host('real2');
-    cluster.connect(
-      client,
-      { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] },
-      director,
-      { name: 'eth0', addresses: [`${VIP4}/24`, `${VIP6}/64`] },
-    );
+    cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
+      name: 'eth0',
+      addresses: [`${VIP4}/24`, `${VIP6}/64`],
+    });
     cluster.switch('switch', [
       [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
       [one, { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
@@ -152,7 +151,9 @@ describeKernel('a NAT cluster on the real kernel', () => {
     ipvsadm('-a', '-t', `${VIP4}:7000`, '-r', '192.168.45.2:7000', '-m');
     const read = `let n = 0; require('net').connect(7000, '${VIP4}').on('data', (c) => (n += c.length)).on('close', () => console.log(n))`;
     expect(client.run(node, ['-e', read]).stdout.trim()).toBe(`${megabytes << 20}`);
-    const line = ipvsadm('-Ln', '-t', `${VIP4}:7000`, '--stats', '--exact').split('\n').find((l) => l.startsWith('TCP'))!;
+    const line = ipvsadm('-Ln', '-t', `${VIP4}:7000`, '--stats', '--exact')
+      .split('\n')
+      .find((l) => l.startsWith('TCP'))!;
     const [, , , , packets, , bytes] = line.split(/\s+/).map(Number);
     expect(bytes! / packets!).toBeGreaterThan(4 * 1500);
   });

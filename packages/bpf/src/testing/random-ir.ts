@@ -233,7 +233,7 @@ class Generator {
     const key = f.slot(8, true);
     f.store(8, { slot: key }, 0, f.binary('and', this.any('u64'), 7n));
     const [map, from] = [f.mapAddress('hash'), f.slotAddress(random.pick(this.#slots))];
-    f.call(2, [map, f.slotAddress(key), from, BigInt(random.below(4))], dst);
+    f.call(2, [map, f.slotAddress(key), from, BigInt(random.below(3))], dst);
     this.#define(dst, 'u64');
   }
 

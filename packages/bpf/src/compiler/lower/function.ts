@@ -8,6 +8,7 @@
 import type ts from 'typescript';
 import { CompileError, diagnosticAt, type Message, placeOf, relatedAt, say } from '../diagnostics.ts';
 import type { Base, Block, Condition, Instruction, IrFunction, Operand, Position, Register, Slot, Terminator } from '../ir.ts';
+import type { Captures } from './captures.ts';
 import { entryFlow, type Flow, forkFlow, meetFlows } from './flow.ts';
 import type { Frame } from './frame.ts';
 import { type Bounds, exactly, intersect, type Range, seen, UNKNOWN } from './range.ts';
@@ -40,6 +41,10 @@ export class FunctionLowering {
   readonly slots: Slot[] = [];
   /** The function whose loop body this is. */
   readonly parent: FunctionLowering | undefined;
+  /** What a loop body received from the function around. */
+  captures: Captures | undefined;
+  /** Registers of variables that loop bodies or local functions assign. */
+  readonly shared = new Set<Register>();
   /** Registers that hold packet pointers. */
   readonly packetBases = new Set<Register>();
   /** Registers that are assigned again: who keeps their value copies it. */
