@@ -52,6 +52,8 @@ class Generator {
   #packet: Register | undefined;
   #results: Register | undefined;
   #loops = 0;
+  /** A pointer into the hash is in use: an update would put another element in its place. */
+  #held = false;
 
   constructor(random: Random, f: FunctionBuilder, subprograms: readonly FunctionBuilder[]) {
     this.#random = random;
@@ -224,7 +226,7 @@ class Generator {
       this.#define(dst, 'u64');
       return;
     }
-    if (this.#slots.length === 0 || random.chance(40)) {
+    if (this.#slots.length === 0 || this.#held || random.chance(40)) {
       // Time is not the same everywhere: only what the call destroys counts.
       f.call(5, []);
       return;
@@ -333,11 +335,14 @@ class Generator {
     f.if('ne', found, 0n, yes, no);
     const known = this.variables.length;
     f.at(yes);
+    const held = this.#held;
+    this.#held = true;
     const value = f.load(8, { reg: found }, 0);
     this.#define(value, 'u64');
     this.statements(1 + random.below(3), depth - 1);
     f.store(8, { reg: found }, 8, this.any('u64'));
     this.#atomic(found);
+    this.#held = held;
     this.variables.length = known;
     f.goto(after);
     f.at(no);

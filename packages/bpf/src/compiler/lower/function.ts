@@ -219,6 +219,15 @@ export class FunctionLowering {
     return this.#flow !== undefined;
   }
 
+  /** The current flow, for going back to after an error. */
+  get flow(): Flow | undefined {
+    return this.#flow;
+  }
+
+  get registerCount(): number {
+    return this.#bounds.length;
+  }
+
   newBlock(): number {
     return this.#blocks.push({ instructions: [], end: undefined }) - 1;
   }
@@ -394,6 +403,25 @@ export class FunctionLowering {
     const kept = new Set(results.flatMap((value) => (value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [])));
     const around = this.#slotScopes.at(-2)!;
     for (const slot of this.#slotScopes.pop()!) (kept.has(slot) ? around : this.#freeSlots).push(slot);
+  }
+
+  get scopeDepth(): number {
+    return this.#slotScopes.length;
+  }
+
+  /** Ends scopes that an error left open. */
+  leaveScopesTo(depth: number): void {
+    while (this.#slotScopes.length > depth) this.leaveScope();
+  }
+
+  /** A view of this slot leaves the scopes inside the one at `depth`. */
+  liftSlot(slot: number, depth: number): void {
+    for (const scope of this.#slotScopes.slice(depth + 1)) {
+      const index = scope.indexOf(slot);
+      if (index < 0) continue;
+      scope.splice(index, 1);
+      this.#slotScopes[depth]!.push(slot);
+    }
   }
 
   /** A view of this slot was put in a variable: it lives as long as the function. */

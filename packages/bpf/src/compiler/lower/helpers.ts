@@ -31,7 +31,10 @@ const RETURNS: Readonly<Record<HelperSignature['returns'], { kind: ScalarKind; r
 
 export function callHelper(f: FunctionLowering, node: ts.CallExpression, name: string, args: readonly Value[]): Value {
   const signature = HELPERS[name]!;
-  if (!signature.programs.includes(f.program.type)) return f.fail(node, say.helperProgram(name, f.program.type));
+  if (!signature.programs.includes(f.program.type)) {
+    if (signature.otherwise !== undefined) return callHelper(f, node, signature.otherwise, args);
+    return f.fail(node, say.helperProgram(name, f.program.type));
+  }
   const operands = signature.args.flatMap((argument, index) => {
     const value = args[index] ?? f.fail(node, say.notCallable(`${name}() without all its arguments`));
     return passed(f, node.arguments[index] ?? node, name, argument, value, args);
