@@ -222,7 +222,15 @@ const markFunctions: ts.TransformerFactory<ts.SourceFile> = (context) => (root) 
     if (ts.isMethodDeclaration(node) && ts.isObjectLiteralExpression(node.parent)) {
       const { asteriskToken, typeParameters, parameters, type, body } = ts.visitEachChild(node, visit, context);
       const modifiers = node.modifiers?.filter(ts.isModifier);
-      const value = factory.createFunctionExpression(modifiers, asteriskToken, undefined, typeParameters, parameters, type, body!);
+      const value = factory.createFunctionExpression(
+        modifiers,
+        asteriskToken,
+        undefined,
+        typeParameters,
+        parameters,
+        type,
+        body!,
+      );
       return factory.createPropertyAssignment(node.name, marked(node, value));
     }
     const visited = ts.visitEachChild(node, visit, context);

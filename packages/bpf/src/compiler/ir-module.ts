@@ -9,7 +9,8 @@ export function irMaps(definitions: Iterable<MapDefinition>): IrMap[] {
   const byName = new Map<string, MapDefinition>();
   for (const map of definitions) {
     const other = byName.get(map.name);
-    if (other !== undefined && other !== map) throw new CompileError(diagnosticAt(undefined, say.sameMapName(map.name)));
+    if (other !== undefined && other !== map)
+      throw new CompileError(diagnosticAt(undefined, say.sameMapName(map.name)));
     byName.set(map.name, map);
   }
   return [...byName.values()].map((map) => ({

@@ -211,7 +211,15 @@ export function divide(f: FunctionLowering, operator: '/' | '%', a: Numeric, b: 
   const width = contains(U32, left.range) && contains(U32, right.range) ? 32 : 64;
   // The verifier forgets all about a quotient but that 32 bits of it are 32 bits.
   const known = width === 32 ? U32 : UNKNOWN;
-  return binary(f, operator === '/' ? 'div' : 'mod', width, operandOf(a), operandOf(b), { range: result.range, known }, type);
+  return binary(
+    f,
+    operator === '/' ? 'div' : 'mod',
+    width,
+    operandOf(a),
+    operandOf(b),
+    { range: result.range, known },
+    type,
+  );
 }
 
 /** The int32 of JavaScript; plain 64-bit operations wherever sign and size allow. */

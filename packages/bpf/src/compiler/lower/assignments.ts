@@ -1,11 +1,11 @@
 /** Assignments to variables and to fields: `=`, `+=` and its kin, `++` and `--`. */
 import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
+import type { Register } from '../ir.ts';
 import { calculate, operatorOf } from './arithmetic.ts';
 import { capture, storeCell } from './captures.ts';
 import { lower, lowerName, mayChangeVariables, symbolOf, unwrap } from './expressions.ts';
 import { type Binding, findBinding, type ViewType } from './frame.ts';
-import type { Register } from '../ir.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, numeric } from './operand.ts';
 import { assignSkbField } from './packets.ts';
@@ -19,7 +19,11 @@ export function lowerAssignment(f: FunctionLowering, node: ts.BinaryExpression):
   const target = unwrap(node.left);
   const kind = node.operatorToken.kind;
   if (kind === ts.SyntaxKind.EqualsToken) return assignTo(f, node, target, () => lower(f, node.right));
-  if (kind === ts.SyntaxKind.QuestionQuestionEqualsToken || kind === ts.SyntaxKind.BarBarEqualsToken || kind === ts.SyntaxKind.AmpersandAmpersandEqualsToken) {
+  if (
+    kind === ts.SyntaxKind.QuestionQuestionEqualsToken ||
+    kind === ts.SyntaxKind.BarBarEqualsToken ||
+    kind === ts.SyntaxKind.AmpersandAmpersandEqualsToken
+  ) {
     return f.fail(node.operatorToken, say.unsupportedSyntax(`"${ts.tokenToString(kind)}"`));
   }
   const operator = operatorOf(kind)!;
@@ -44,7 +48,12 @@ export function lowerStep(f: FunctionLowering, node: ts.PrefixUnaryExpression | 
 }
 
 /** Evaluates the target once, then the value (which may ask for the target's old one), then stores. */
-function assignTo(f: FunctionLowering, node: ts.Node, target: ts.Expression, valueOf: (before: () => Value) => Value): Value {
+function assignTo(
+  f: FunctionLowering,
+  node: ts.Node,
+  target: ts.Expression,
+  valueOf: (before: () => Value) => Value,
+): Value {
   if (ts.isIdentifier(target)) {
     const binding = variableOf(f, target);
     const value = valueOf(() => lowerName(f, target));
@@ -68,7 +77,8 @@ function assignTo(f: FunctionLowering, node: ts.Node, target: ts.Expression, val
     if (object.kind === 'poison') throw new SilentError();
     return f.fail(target, say.moduleVariable(`${describe(object)}.${name}`));
   }
-  if (ts.isElementAccessExpression(target)) return f.fail(target, say.unsupportedSyntax('assignment to a[i] (write a.set(i, value))'));
+  if (ts.isElementAccessExpression(target))
+    return f.fail(target, say.unsupportedSyntax('assignment to a[i] (write a.set(i, value))'));
   return f.fail(target, say.unsupportedSyntax('assignment by destructuring'));
 }
 
@@ -147,7 +157,8 @@ function assignView(f: FunctionLowering, node: ts.Node, reg: number, type: ViewT
 export function nullablePointer(f: FunctionLowering, value: ViewValue): Register {
   f.settle();
   const { base, offset } = value;
-  if ('slot' in base || offset === 0 || !value.nullable || f.isNonNull(base)) return (addressOf(f, value) as { reg: Register }).reg;
+  if ('slot' in base || offset === 0 || !value.nullable || f.isNonNull(base))
+    return (addressOf(f, value) as { reg: Register }).reg;
   const dst = f.newRegister();
   const branches = f.branch('eq', 64, { reg: base.reg }, { imm: 0n });
   const none = f.within(branches?.yes, () => f.emit({ op: 'const', dst, value: 0n }));
@@ -159,7 +170,12 @@ export function nullablePointer(f: FunctionLowering, value: ViewValue): Register
 }
 
 /** The first view assigned settles which struct and memory a variable's views have. */
-export function learnView(f: FunctionLowering, node: ts.Node, type: ViewType, value: Extract<Value, { kind: 'view' }>): void {
+export function learnView(
+  f: FunctionLowering,
+  node: ts.Node,
+  type: ViewType,
+  value: Extract<Value, { kind: 'view' }>,
+): void {
   type.struct ??= value.struct;
   if (type.struct !== value.struct) return f.fail(node, say.differentStructs(value.struct.name, type.struct.name));
   if (type.memory === undefined) type.memory = value.memory;

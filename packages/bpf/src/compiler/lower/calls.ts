@@ -6,6 +6,7 @@
  * passed down is as known inside as it was outside. A `@subprog` function becomes a BPF function of its own.
  */
 import ts from 'typescript';
+import * as language from '../../language/index.ts';
 import { SilentError, say } from '../diagnostics.ts';
 import { type Branches, lowerCondition, test } from './conditions.ts';
 import { bindParameters, checkAnnotation } from './declare.ts';
@@ -22,7 +23,6 @@ import { lowerBody } from './statements.ts';
 import { callSubprogram, isSubprogram } from './subprogram.ts';
 import { constant, describe, isConstant, isMap, UNDEFINED, type Value } from './value.ts';
 import { elementOf, same, storeElement, viewOf } from './views.ts';
-import * as language from '../../language/index.ts';
 
 /** A function of the program and what surrounds it. */
 export interface ProgramFunction {
@@ -141,7 +141,8 @@ function programFunction(f: FunctionLowering, value: Value, thisValue: Value | u
 /** Functions that are not the program's: the language's, and those of the library. */
 function callKnown(f: FunctionLowering, node: ts.CallExpression, value: Value, thisValue: Value | undefined): Value {
   if (value.kind === 'poison') throw new SilentError();
-  if (!isConstant(value) || typeof value.value !== 'function') return f.fail(node.expression, say.notCallable(describe(value)));
+  if (!isConstant(value) || typeof value.value !== 'function')
+    return f.fail(node.expression, say.notCallable(describe(value)));
   const intrinsic = INTRINSICS.get(value.value);
   if (intrinsic !== undefined) return intrinsic(f, node);
   const helper = HELPER_NAMES.get(value.value);
@@ -218,6 +219,7 @@ export function refuseRecursion(f: FunctionLowering, callSite: ts.Node, node: ts
 export function nameOf(node: ts.FunctionLikeDeclaration): string {
   if (node.name !== undefined) return node.name.getText();
   const { parent } = node;
-  if ((ts.isVariableDeclaration(parent) || ts.isPropertyAssignment(parent)) && ts.isIdentifier(parent.name)) return parent.name.text;
+  if ((ts.isVariableDeclaration(parent) || ts.isPropertyAssignment(parent)) && ts.isIdentifier(parent.name))
+    return parent.name.text;
   return 'function';
 }

@@ -47,7 +47,13 @@ export function poison(f: FunctionLowering, name: ts.BindingName): void {
 }
 
 /** A value given an integer type must fit it; the value's own range is kept, it is narrower. */
-export function checkAnnotation(f: FunctionLowering, node: ts.Node, what: string, type: ts.TypeNode | undefined, value: Value): void {
+export function checkAnnotation(
+  f: FunctionLowering,
+  node: ts.Node,
+  what: string,
+  type: ts.TypeNode | undefined,
+  value: Value,
+): void {
   const scalar = scalarOfAnnotation(f.unit, type);
   if (scalar !== undefined && (isScalar(value) || isConstant(value))) fit(f, node, what, scalar, value);
 }
@@ -93,7 +99,8 @@ function bindArray(
   pattern: ts.ArrayBindingPattern,
   value: Value,
 ): void {
-  if (!isConstant(value) || !Array.isArray(value.value)) return f.fail(pattern, say.notMember('elements', describe(value)));
+  if (!isConstant(value) || !Array.isArray(value.value))
+    return f.fail(pattern, say.notMember('elements', describe(value)));
   const array: readonly unknown[] = value.value;
   pattern.elements.forEach((element, index) => {
     if (!ts.isBindingElement(element)) return;

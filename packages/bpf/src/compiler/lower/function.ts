@@ -7,7 +7,18 @@
  */
 import type ts from 'typescript';
 import { CompileError, diagnosticAt, type Message, placeOf, relatedAt, say } from '../diagnostics.ts';
-import type { Base, Block, Condition, Instruction, IrFunction, Operand, Position, Register, Slot, Terminator } from '../ir.ts';
+import type {
+  Base,
+  Block,
+  Condition,
+  Instruction,
+  IrFunction,
+  Operand,
+  Position,
+  Register,
+  Slot,
+  Terminator,
+} from '../ir.ts';
 import type { Captures } from './captures.ts';
 import { entryFlow, type Flow, forkFlow, meetFlows } from './flow.ts';
 import type { Frame } from './frame.ts';
@@ -107,7 +118,11 @@ export class FunctionLowering {
       line: at.line,
       column: at.column,
     }));
-    for (let frame: Frame | undefined = this.frame; frame?.callSite !== undefined && places.length < 4; frame = frame.caller) {
+    for (
+      let frame: Frame | undefined = this.frame;
+      frame?.callSite !== undefined && places.length < 4;
+      frame = frame.caller
+    ) {
       places.push(relatedAt(placeOf(frame.callSite), 'called from'));
     }
     throw new CompileError(diagnosticAt(placeOf(node), message, places));
@@ -400,7 +415,11 @@ export class FunctionLowering {
 
   /** Ends the innermost scope; slots that a result still points to move to the scope around. */
   leaveScope(results: readonly (Value | undefined)[] = []): void {
-    const kept = new Set(results.flatMap((value) => (value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [])));
+    const kept = new Set(
+      results.flatMap((value) =>
+        value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [],
+      ),
+    );
     const around = this.#slotScopes.at(-2)!;
     for (const slot of this.#slotScopes.pop()!) (kept.has(slot) ? around : this.#freeSlots).push(slot);
   }
@@ -466,7 +485,12 @@ function renumbered(end: Terminator, numbers: ReadonlyMap<number, number>): Term
 }
 
 /** Bounds after a test on a flow. The ranges left a doubt, or there would be no test: something is always left. */
-export function narrowFlow(flow: Flow, reg: Register, own: Bounds, by: { range: Range; known: Range | undefined }): void {
+export function narrowFlow(
+  flow: Flow,
+  reg: Register,
+  own: Bounds,
+  by: { range: Range; known: Range | undefined },
+): void {
   const bounds = flow.bounds.get(reg) ?? own;
   const range = intersect(bounds.range, by.range) ?? bounds.range;
   const known = by.known === undefined ? bounds.known : (intersect(bounds.known, by.known) ?? by.known);

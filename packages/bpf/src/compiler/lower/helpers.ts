@@ -61,7 +61,9 @@ function passed(
       return value.kind === 'skb' ? [{ reg: value.reg }] : f.fail(node, say.wrongSkb());
     case 'map':
       if (value.kind === 'mapPointer') return [{ reg: value.reg }];
-      return isConstant(value) && isMap(value.value) ? [mapAddress(f, value.value)] : f.fail(node, say.notMember('map', describe(value)));
+      return isConstant(value) && isMap(value.value)
+        ? [mapAddress(f, value.value)]
+        : f.fail(node, say.notMember('map', describe(value)));
     case 'view':
     case 'view?':
     case 'viewSize':
@@ -73,7 +75,9 @@ function passed(
       return [timerCallback(f, node, value, all[0])];
     case 'sum':
       // Raw network bytes are what checksums are made of.
-      return isScalar(value) && value.kind !== 'bigint' ? [{ reg: value.reg }] : [operandOf(fit(f, node, 'the argument', 'u32', value))];
+      return isScalar(value) && value.kind !== 'bigint'
+        ? [{ reg: value.reg }]
+        : [operandOf(fit(f, node, 'the argument', 'u32', value))];
     case 'u32':
       if (value.kind === 'be16' || value.kind === 'be32') return [{ reg: value.reg }];
       return [operandOf(fit(f, node, 'the argument', 'u32', value))];

@@ -66,8 +66,10 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
 
 function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
   const { initializer, condition, incrementor } = node;
-  if (initializer === undefined || condition === undefined || incrementor === undefined) return f.fail(node, say.loopShape());
-  if (!ts.isVariableDeclarationList(initializer) || initializer.declarations.length !== 1) return f.fail(initializer, say.loopShape());
+  if (initializer === undefined || condition === undefined || incrementor === undefined)
+    return f.fail(node, say.loopShape());
+  if (!ts.isVariableDeclarationList(initializer) || initializer.declarations.length !== 1)
+    return f.fail(initializer, say.loopShape());
   const { name, initializer: start } = initializer.declarations[0]!;
   if (!ts.isIdentifier(name) || start === undefined) return f.fail(initializer, say.loopShape());
   const symbol = f.unit.checker.getSymbolAtLocation(name)!;
@@ -75,13 +77,20 @@ function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
   const first = numeric(f, start, f.stable(lower(f, start)));
   if (isBigint(first)) return f.fail(start, say.loopShape());
   const step = stepOf(f, incrementor, symbol);
-  return step === undefined || step === 0n ? f.fail(incrementor, say.loopShape()) : { name, symbol, start: first, step };
+  return step === undefined || step === 0n
+    ? f.fail(incrementor, say.loopShape())
+    : { name, symbol, start: first, step };
 }
 
 /** What `i++`, `i += 2`, `i--` ... add. */
 function stepOf(f: FunctionLowering, node: ts.Expression, counter: ts.Symbol): bigint | undefined {
-  const isCounter = (target: ts.Expression): boolean => ts.isIdentifier(target) && f.unit.checker.getSymbolAtLocation(target) === counter;
-  if ((ts.isPostfixUnaryExpression(node) || ts.isPrefixUnaryExpression(node)) && isStep(node.operator) && isCounter(node.operand)) {
+  const isCounter = (target: ts.Expression): boolean =>
+    ts.isIdentifier(target) && f.unit.checker.getSymbolAtLocation(target) === counter;
+  if (
+    (ts.isPostfixUnaryExpression(node) || ts.isPrefixUnaryExpression(node)) &&
+    isStep(node.operator) &&
+    isCounter(node.operand)
+  ) {
     return node.operator === ts.SyntaxKind.PlusPlusToken ? 1n : -1n;
   }
   if (!ts.isBinaryExpression(node) || !isCounter(node.left)) return undefined;
@@ -112,7 +121,10 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
     const number = numeric(f, limit, value);
     const target = unwrap(limit);
     const changes = ts.isIdentifier(target) && assigned.has(f.unit.checker.getSymbolAtLocation(target)!);
-    limits.push({ comparison, bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number) });
+    limits.push({
+      comparison,
+      bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number),
+    });
   };
   const visit = (expression: ts.Expression): void => {
     const part = unwrap(expression);
@@ -131,10 +143,22 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
   return limits;
 }
 
-const MIRRORED: Readonly<Record<Comparison, Comparison>> = { '<': '>', '<=': '>=', '>': '<', '>=': '<=', '===': '===', '!==': '!==' };
+const MIRRORED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>',
+  '<=': '>=',
+  '>': '<',
+  '>=': '<=',
+  '===': '===',
+  '!==': '!==',
+};
 
 /** The counter's range at the head of the loop; refuses loops that may run too long. */
-function headBounds(f: FunctionLowering, node: ts.ForStatement, { start, step }: Counter, limits: readonly Limit[]): Bounds {
+function headBounds(
+  f: FunctionLowering,
+  node: ts.ForStatement,
+  { start, step }: Counter,
+  limits: readonly Limit[],
+): Bounds {
   const first = f.boundsOf(start);
   const heads = limits.flatMap(({ comparison, bounds }) => {
     const head = headRange(comparison, first.range, bounds.range, step);
@@ -147,11 +171,13 @@ function headBounds(f: FunctionLowering, node: ts.ForStatement, { start, step }:
     undefined,
   );
   if (best === undefined) return f.fail(node.condition!, say.loopBound('no bound found'));
-  if (rounds(best.known) > MOST_ROUNDS) return f.fail(node.condition!, say.loopBound(describeRounds(rounds(best.known))));
+  if (rounds(best.known) > MOST_ROUNDS)
+    return f.fail(node.condition!, say.loopBound(describeRounds(rounds(best.known))));
   return { range: best.head, known: best.known };
 }
 
-const describeRounds = (rounds: bigint): string => (rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound');
+const describeRounds = (rounds: bigint): string =>
+  rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound';
 
 /** From the first value to the one that fails the test. */
 function headRange(comparison: Comparison, first: Range, limit: Range, step: bigint): Range | undefined {
@@ -160,12 +186,14 @@ function headRange(comparison: Comparison, first: Range, limit: Range, step: big
   if (step > 0n) {
     if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n + step));
     if (comparison === '<=') return range(first.lo, max(first.hi, limit.hi + step));
-    const meets = first.lo === first.hi && limit.lo === limit.hi && limit.lo >= first.lo && (limit.lo - first.lo) % step === 0n;
+    const meets =
+      first.lo === first.hi && limit.lo === limit.hi && limit.lo >= first.lo && (limit.lo - first.lo) % step === 0n;
     return comparison === '!==' && meets ? range(first.lo, limit.lo) : undefined;
   }
   if (comparison === '>') return range(min(first.lo, limit.lo + 1n + step), first.hi);
   if (comparison === '>=') return range(min(first.lo, limit.lo + step), first.hi);
-  const meets = first.lo === first.hi && limit.lo === limit.hi && limit.lo <= first.lo && (first.lo - limit.lo) % -step === 0n;
+  const meets =
+    first.lo === first.hi && limit.lo === limit.hi && limit.lo <= first.lo && (first.lo - limit.lo) % -step === 0n;
   return comparison === '!==' && meets ? range(limit.lo, first.hi) : undefined;
 }
 
@@ -176,6 +204,7 @@ function forget(f: FunctionLowering, head: Flow, node: ts.Node): void {
     const binding = findBinding(f.frame, symbol)?.binding;
     if (binding?.kind === 'variable') registers.add(binding.reg);
   }
+  head.loaded.clear();
   for (const reg of registers) {
     head.bounds.delete(reg);
     head.nonNull.delete(reg);

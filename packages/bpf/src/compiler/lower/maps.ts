@@ -1,7 +1,7 @@
 /** Map methods and `only`. */
 import type ts from 'typescript';
-import type { MapDefinition } from '../../language/map.ts';
 import { MAP_HELPERS } from '../../language/helper.ts';
+import type { MapDefinition } from '../../language/map.ts';
 import { SilentError, say } from '../diagnostics.ts';
 import type { Operand, Register } from '../ir.ts';
 import { extend } from './arithmetic.ts';
@@ -22,7 +22,13 @@ export function mapProperty(f: FunctionLowering, map: MapDefinition, name: strin
 export const isMapMethod = (map: MapDefinition, name: string): boolean =>
   typeof (Object.getPrototypeOf(map) as Record<string, unknown>)[name] === 'function';
 
-export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map: MapDefinition, method: string, args: readonly Value[]): Value {
+export function callMapMethod(
+  f: FunctionLowering,
+  node: ts.CallExpression,
+  map: MapDefinition,
+  method: string,
+  args: readonly Value[],
+): Value {
   const at = (index: number): ts.Node => node.arguments[index] ?? node;
   const argument = (index: number): Value => args[index] ?? f.fail(node, say.mapMethod(method, map.type));
   const flags = (index: number): Operand => fitU32(f, at(index), 'the flags', argument(index));
@@ -41,7 +47,10 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
       return mapCall(f, 'map_delete_elem', MAP_HELPERS.delete, map, [keyPointer(f, at(0), map, argument(0))]);
     case 'push': {
       const push = flags(1);
-      return mapCall(f, 'map_push_elem', MAP_HELPERS.push, map, [valuePointer(f, at(0), map, argument(0), 'read'), push]);
+      return mapCall(f, 'map_push_elem', MAP_HELPERS.push, map, [
+        valuePointer(f, at(0), map, argument(0), 'read'),
+        push,
+      ]);
     }
     case 'pop':
       return mapCall(f, 'map_pop_elem', MAP_HELPERS.pop, map, [valuePointer(f, at(0), map, argument(0), 'write')]);
@@ -49,7 +58,11 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
       const output = flags(1);
       const view = viewOf(f, at(0), argument(0));
       const size = { imm: BigInt(view.struct.size) };
-      return mapCall(f, 'ringbuf_output', MAP_HELPERS.ringOutput, map, [argumentPointer(f, at(0), view, 'read'), size, output]);
+      return mapCall(f, 'ringbuf_output', MAP_HELPERS.ringOutput, map, [
+        argumentPointer(f, at(0), view, 'read'),
+        size,
+        output,
+      ]);
     }
     default:
       return f.fail(node, say.mapMethod(method, map.type));
@@ -84,7 +97,13 @@ function keyPointer(f: FunctionLowering, node: ts.Node, map: MapDefinition, valu
   return argumentPointer(f, node, view, 'map');
 }
 
-function valuePointer(f: FunctionLowering, node: ts.Node, map: MapDefinition, value: Value, use: 'read' | 'write'): Operand {
+function valuePointer(
+  f: FunctionLowering,
+  node: ts.Node,
+  map: MapDefinition,
+  value: Value,
+  use: 'read' | 'write',
+): Operand {
   const view = viewOf(f, node, value);
   const wanted = map.value!;
   if (view.struct.size !== wanted.size) return f.fail(node, say.differentStructs(view.struct.name, wanted.name));
@@ -104,7 +123,12 @@ function scratchKey(f: FunctionLowering, size: 1 | 2 | 4 | 8, key: Operand): Ope
  * The address of a view for a helper that reads it, writes it, or is a map operation. Most helpers take no packet pointers
  * and none takes a moved context pointer: what they only read is copied to the stack first.
  */
-export function argumentPointer(f: FunctionLowering, node: ts.Node, view: ViewValue, use: 'read' | 'write' | 'map'): Operand {
+export function argumentPointer(
+  f: FunctionLowering,
+  node: ts.Node,
+  view: ViewValue,
+  use: 'read' | 'write' | 'map',
+): Operand {
   const packet = view.memory === 'packet' && use !== 'map';
   const context = view.memory === 'context';
   if (!packet && !context) return addressOf(f, view);

@@ -66,7 +66,14 @@ export function headerView(f: FunctionLowering, node: ts.CallExpression, skb: Sk
     f.emit({ op: 'binary', kind: 'add', width: 64, dst: base, a: { reg: data }, b: operandOf(offset) });
   }
   const beyond = f.newRegister();
-  f.emit({ op: 'binary', kind: 'add', width: 64, dst: beyond, a: { reg: base }, b: { imm: BigInt(fixed + struct.size) } });
+  f.emit({
+    op: 'binary',
+    kind: 'add',
+    width: 64,
+    dst: beyond,
+    a: { reg: base },
+    b: { imm: BigInt(fixed + struct.size) },
+  });
   f.packetBases.add(base);
   const branches = f.branch('gt', 64, { reg: beyond }, { reg: end });
   if (branches !== undefined) {

@@ -35,7 +35,8 @@ export function lowerStatements(f: FunctionLowering, statements: readonly ts.Sta
 /** A function declared inside: like a `const` arrow. */
 function bindFunction(f: FunctionLowering, node: ts.FunctionDeclaration): void {
   const symbol = node.name === undefined ? undefined : f.unit.checker.getSymbolAtLocation(node.name);
-  if (symbol !== undefined) f.frame.bindings.set(symbol, { kind: 'value', value: { kind: 'closure', node, frame: f.frame } });
+  if (symbol !== undefined)
+    f.frame.bindings.set(symbol, { kind: 'value', value: { kind: 'closure', node, frame: f.frame } });
 }
 
 export function lowerStatement(f: FunctionLowering, node: ts.Statement, label?: string): void {
@@ -99,7 +100,9 @@ function lowerIf(f: FunctionLowering, node: ts.IfStatement): void {
 function lowerJump(f: FunctionLowering, node: ts.BreakStatement | ts.ContinueStatement): void {
   const label = node.label?.text;
   const isContinue = ts.isContinueStatement(node);
-  const target = f.frame.jumps.findLast((t) => (label === undefined ? !isContinue || t.continues !== undefined : t.label === label));
+  const target = f.frame.jumps.findLast((t) =>
+    label === undefined ? !isContinue || t.continues !== undefined : t.label === label,
+  );
   const flows = isContinue ? target?.continues : target?.breaks;
   if (flows === undefined) return f.fail(node, say.label());
   const flow = f.takeFlow();

@@ -13,7 +13,7 @@ import { bindParameters, checkAnnotation } from './declare.ts';
 import { lower } from './expressions.ts';
 import { FunctionLowering } from './function.ts';
 import { inRegister, numeric, scalarOperand } from './operand.ts';
-import { type Bounds, type Range, SCALAR_RANGES, unionBounds, UNKNOWN, unseen } from './range.ts';
+import { type Bounds, type Range, SCALAR_RANGES, UNKNOWN, unionBounds, unseen } from './range.ts';
 import { lowerBody } from './statements.ts';
 import { scalarOfAnnotation } from './types.ts';
 import { type ProgramContext, uniqueName } from './unit.ts';
@@ -45,10 +45,17 @@ export function isSubprogram(node: ts.FunctionLikeDeclaration): boolean {
   return ts.getJSDocTags(holder).some((tag) => tag.tagName.text === 'subprog');
 }
 
-export function callSubprogram(f: FunctionLowering, node: ts.CallExpression, target: ProgramFunction, args: readonly Value[]): Value {
+export function callSubprogram(
+  f: FunctionLowering,
+  node: ts.CallExpression,
+  target: ProgramFunction,
+  args: readonly Value[],
+): Value {
   if (target.lexical !== undefined) return f.fail(node, say.callbackFunction());
   f.settle();
-  const passed = args.map((value, index) => pass(f, node.arguments[index] ?? node, target.node.parameters[index], value));
+  const passed = args.map((value, index) =>
+    pass(f, node.arguments[index] ?? node, target.node.parameters[index], value),
+  );
   const operands = passed.flatMap(({ operand }) => (operand === undefined ? [] : [operand]));
   if (operands.length > 5) return f.fail(node, say.argumentCount(nameOf(target.node), operands.length));
   const key = [target.node.pos, target.node.getSourceFile().fileName, ...passed.map((p) => p.key(f.program))].join(' ');
@@ -56,7 +63,11 @@ export function callSubprogram(f: FunctionLowering, node: ts.CallExpression, tar
   const subprogram = known ?? compileSubprogram(f, node, target, passed);
   f.program.subprograms.set(key, subprogram);
   const result = resultValue(f, subprogram.result);
-  const dst = isScalar(result) ? result.reg : result.kind === 'view' && 'reg' in result.base ? result.base.reg : f.newRegister();
+  const dst = isScalar(result)
+    ? result.reg
+    : result.kind === 'view' && 'reg' in result.base
+      ? result.base.reg
+      : f.newRegister();
   f.emit({ op: 'callFunction', name: subprogram.name, dst, args: operands });
   if (subprogram.moves) f.packetMoved();
   if (result.kind === 'view' && !result.nullable) f.setNonNull(dst);
@@ -71,7 +82,12 @@ interface Passed {
   readonly receive: (f: FunctionLowering) => Value;
 }
 
-function pass(f: FunctionLowering, node: ts.Node, parameter: ts.ParameterDeclaration | undefined, value: Value): Passed {
+function pass(
+  f: FunctionLowering,
+  node: ts.Node,
+  parameter: ts.ParameterDeclaration | undefined,
+  value: Value,
+): Passed {
   if (value.kind === 'poison') throw new SilentError();
   const scalar = scalarOfAnnotation(f.unit, parameter?.type);
   if (isScalar(value) || (isConstant(value) && scalar !== undefined)) {
@@ -91,7 +107,11 @@ function pass(f: FunctionLowering, node: ts.Node, parameter: ts.ParameterDeclara
     return { operand: undefined, key: (program) => `#${identityOf(program, value.value)}`, receive: () => value };
   }
   if (value.kind === 'skb') {
-    return { operand: { reg: value.reg }, key: () => 'skb', receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }) };
+    return {
+      operand: { reg: value.reg },
+      key: () => 'skb',
+      receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }),
+    };
   }
   if (value.kind !== 'view') return f.fail(node, say.subprogramValue(describe(value)));
   return passView(f, node, value);
@@ -102,7 +122,8 @@ function passView(f: FunctionLowering, node: ts.Node, value: ViewValue): Passed 
   const nullable = value.nullable && !f.isNonNull(value.base);
   if ('reg' in value.base) {
     const moved = f.staleSince(value.base.reg);
-    if (moved !== undefined) return f.fail(node, say.staleView(), [{ at: moved, text: 'the packet may have moved at' }]);
+    if (moved !== undefined)
+      return f.fail(node, say.staleView(), [{ at: moved, text: 'the packet may have moved at' }]);
   }
   const isContext = value.memory === 'context' && 'reg' in value.base;
   const operand = isContext ? value.base : { reg: nullablePointer(f, value) };
@@ -132,7 +153,12 @@ function identityOf(program: ProgramContext, value: unknown): number {
   return program.identities.size - 1;
 }
 
-function compileSubprogram(f: FunctionLowering, callSite: ts.Node, target: ProgramFunction, passed: readonly Passed[]): Subprogram {
+function compileSubprogram(
+  f: FunctionLowering,
+  callSite: ts.Node,
+  target: ProgramFunction,
+  passed: readonly Passed[],
+): Subprogram {
   const { node } = target;
   refuseRecursion(f, callSite, node);
   const name = uniqueName(f.program, nameOf(node));
@@ -174,7 +200,8 @@ function giveBack(f: FunctionLowering, node: ts.Node, value: Value, before: Resu
     return { kind: 'view', view: { ...before.view, nullable: true } };
   }
   if (value.kind === 'view') {
-    if (value.memory === 'stack' || 'slot' in value.base) return f.fail(node, say.subprogramValue('a view of the stack back from'));
+    if (value.memory === 'stack' || 'slot' in value.base)
+      return f.fail(node, say.subprogramValue('a view of the stack back from'));
     const pointer = nullablePointer(f, value);
     const nullable = value.nullable || before?.kind !== undefined;
     f.return({ reg: pointer });
@@ -204,4 +231,3 @@ function resultValue(f: FunctionLowering, result: Result): Value {
   f.setFresh(reg);
   return { ...result.view, base: { reg }, offset: 0, nullable: true };
 }
-

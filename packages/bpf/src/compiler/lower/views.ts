@@ -13,10 +13,23 @@ import type { Flow } from './flow.ts';
 import type { FunctionLowering } from './function.ts';
 import { fit, inRegister, type Numeric, numeric, operandOf } from './operand.ts';
 import { boundsOf, contains, exactly, range, SCALAR_RANGES, seen, showRange } from './range.ts';
-import { describe, isConstant, isStruct, kindOfScalar, type Location, type ScalarValue, type Value, type ViewValue } from './value.ts';
+import {
+  describe,
+  isConstant,
+  isStruct,
+  kindOfScalar,
+  type Location,
+  type ScalarValue,
+  type Value,
+  type ViewValue,
+} from './value.ts';
 
 /** Refuses views that may be null or stale here. Every access goes through it. */
-export function usable<V extends Location>(f: FunctionLowering, node: ts.Node, view: V & { readonly nullable?: boolean }): V {
+export function usable<V extends Location>(
+  f: FunctionLowering,
+  node: ts.Node,
+  view: V & { readonly nullable?: boolean },
+): V {
   if ('slot' in view.base) return view;
   const { reg } = view.base;
   if (view.nullable === true) {
@@ -126,7 +139,14 @@ function locate(f: FunctionLowering, node: ts.Node, elements: Elements, index: V
       ? binary(f, 'mul', 64, operandOf(bounded), { imm: size }, boundsOf('*', f.boundsOf(bounded), seen(exactly(size))))
       : power === 0n
         ? bounded
-        : binary(f, 'shl', 64, operandOf(bounded), { imm: power }, boundsOf('<<', f.boundsOf(bounded), seen(exactly(power))));
+        : binary(
+            f,
+            'shl',
+            64,
+            operandOf(bounded),
+            { imm: power },
+            boundsOf('<<', f.boundsOf(bounded), seen(exactly(power))),
+          );
   const base: Register =
     'reg' in elements.base ? elements.base.reg : inRegister(f, addressOf(f, { ...elements, offset: 0 }));
   const reg = f.newRegister();
@@ -159,7 +179,8 @@ export function provable(f: FunctionLowering, number: Numeric, most: bigint): Nu
 /** `stack(S)` and `stack(S, { ... })`: a zeroed slot, but for the bytes that the initialiser stores anyway. */
 export function stackView(f: FunctionLowering, node: ts.CallExpression): ViewValue {
   const struct = lower(f, node.arguments[0]!);
-  if (struct.kind !== 'constant' || !isStruct(struct.value)) return f.fail(node, say.notCallable('stack() without a struct'));
+  if (struct.kind !== 'constant' || !isStruct(struct.value))
+    return f.fail(node, say.notCallable('stack() without a struct'));
   const initial = initialValues(f, node.arguments[1]);
   const type = struct.value;
   const slot = f.newSlot(type.size, node);
@@ -185,7 +206,8 @@ function initialValues(f: FunctionLowering, node: ts.Expression | undefined): In
   if (node === undefined) return [];
   if (!ts.isObjectLiteralExpression(node)) {
     const value = lower(f, node);
-    if (!isConstant(value) || typeof value.value !== 'object' || value.value === null) return f.fail(node, say.objectLiteral());
+    if (!isConstant(value) || typeof value.value !== 'object' || value.value === null)
+      return f.fail(node, say.objectLiteral());
     return Object.entries(value.value).map(([name, v]) => ({ name, value: { kind: 'constant', value: v }, node }));
   }
   return node.properties.map((property) => {
@@ -200,7 +222,8 @@ function initialValues(f: FunctionLowering, node: ts.Expression | undefined): In
 
 /** Zeros in the widest stores; words that `stored` covers are left out. */
 function zero(f: FunctionLowering, view: Location, stored: Uint8Array): void {
-  const covered = (from: number, size: number): boolean => stored.subarray(from, from + size).every((byte) => byte === 1);
+  const covered = (from: number, size: number): boolean =>
+    stored.subarray(from, from + size).every((byte) => byte === 1);
   for (let at = 0; at < stored.length; at += 8) {
     if (covered(at, 8)) continue;
     if (covered(at, 4)) store(f, 4, within(view, at + 4), { imm: 0n });
@@ -283,5 +306,8 @@ function allows(side: ViewValue, at: number, size: number): boolean {
 export function viewOf(f: FunctionLowering, node: ts.Node, value: Value): ViewValue {
   if (value.kind === 'view') return usable(f, node, value);
   if (value.kind === 'poison') throw new SilentError();
-  return f.fail(node, isConstant(value) && value.value === null ? say.maybeNull() : say.notMember('a field', describe(value)));
+  return f.fail(
+    node,
+    isConstant(value) && value.value === null ? say.maybeNull() : say.notMember('a field', describe(value)),
+  );
 }
