@@ -242,10 +242,13 @@ const markFunctions: ts.TransformerFactory<ts.SourceFile> = (context) => (root) 
     return visited;
   };
   const body = ts.visitEachChild(root, visit, context);
+  // Imports come first wherever they are written, as in every ES module.
+  const isImport = (s: ts.Statement): boolean => ts.isImportDeclaration(s) || (ts.isExportDeclaration(s) && s.moduleSpecifier !== undefined);
   const statements = [
+    ...body.statements.filter(isImport),
     factory.createExpressionStatement(call('$scope', [lookup()])),
     ...declarationMarks(root.statements),
-    ...body.statements,
+    ...body.statements.filter((s) => !isImport(s)),
   ];
   return factory.updateSourceFile(body, statements);
 };

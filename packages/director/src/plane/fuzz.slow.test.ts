@@ -126,16 +126,16 @@ describeKernel('the data plane in the kernel and in Node', () => {
 function route(parameters: Uint8Array): number {
   const view = new DataView(parameters.buffer, parameters.byteOffset);
   const address = [...parameters.subarray(32, 48)];
-  const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 6);
+  const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 8);
   const known: Record<string, number> = {
     '10,1,0': ifindex.client,
     '10,2,0': ifindex.server,
-    '32,1,13,184,0,1': ifindex.client,
-    '32,1,13,184,0,2': ifindex.server,
+    '32,1,13,184,0,1,0,0': ifindex.client,
+    '32,1,13,184,0,2,0,0': ifindex.server,
   };
   const found = known[net.join()];
   // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
-  const host = net.length === 3 ? address[3]! : address.slice(6).reduce((sum, byte) => sum * 256 + byte, 0);
+  const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
   if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
   view.setUint32(8, found, true);
   return 0;

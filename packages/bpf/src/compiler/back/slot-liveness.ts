@@ -2,13 +2,13 @@
  * When the bytes of a stack slot matter: from the stores that fill it to the last instruction that can read it.
  *
  * The front end gives one slot to variables of several scopes and of several inlined functions, each of which fills it
- * anew; so a slot is free above stores that cover all of it. What is written while another slot matters must not lie
- * where that other lies.
+ * anew; so a slot is free above stores that cover all of it, and before anything has touched it. What is written while
+ * another slot matters must not lie where that other lies.
  */
 import type { Instruction } from '../ir.ts';
 import { BitSet } from './bit-set.ts';
 import type { Body } from './body.ts';
-import { successors } from './control-flow.ts';
+import { predecessors, successors } from './control-flow.ts';
 import { pointsTo } from './points-to.ts';
 
 export interface SlotConflicts {
@@ -28,13 +28,20 @@ export function slotConflicts(body: Body): SlotConflicts {
     conflicts[b]!.add(a);
   };
   const out = liveSlots(body, accesses);
-  body.blocks.forEach((_, id) => {
-    accesses.backwards(id, out[id]!, (one, live) => {
+  const before = touchedBefore(body, accesses);
+  body.blocks.forEach(({ instructions }, id) => {
+    const firstHere = new Map<number, number>();
+    instructions.forEach((one, index) => {
+      const { reads, writes } = accesses.of(one);
+      for (const slot of [...reads, ...writes]) if (!firstHere.has(slot)) firstHere.set(slot, index);
+    });
+    accesses.backwards(id, out[id]!, (one, live, index) => {
       const { reads, writes } = accesses.of(one);
       for (const slot of [...reads, ...writes]) used.add(slot);
       for (const slot of writes) {
         live.forEach((other) => {
-          apart(slot, other);
+          if (before[id]!.has(other) || firstHere.get(other)! <= index || accesses.escaped.has(other))
+            apart(slot, other);
         });
         // A call may write to the one and still read the other.
         for (const other of [...reads, ...writes]) apart(slot, other);
@@ -42,6 +49,31 @@ export function slotConflicts(body: Body): SlotConflicts {
     });
   });
   return { conflicts, used };
+}
+
+/** The slots that something may have touched before the start of each block. */
+function touchedBefore(body: Body, accesses: Accesses): BitSet[] {
+  const count = body.source.slots.length;
+  const here = body.blocks.map(({ instructions }) => {
+    const set = new BitSet(count);
+    for (const one of instructions) {
+      const { reads, writes } = accesses.of(one);
+      for (const slot of [...reads, ...writes]) set.add(slot);
+    }
+    return set;
+  });
+  const before = body.blocks.map(() => new BitSet(count));
+  const preceding = predecessors(body.blocks);
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const { id } of body.blocks) {
+      for (const from of preceding[id]!) {
+        if (before[id]!.addAll(before[from]!)) changed = true;
+        if (before[id]!.addAll(here[from]!)) changed = true;
+      }
+    }
+  }
+  return before;
 }
 
 /** The slots that matter at the end of each block. */
@@ -101,14 +133,14 @@ class Accesses {
   }
 
   /** Visits a block's instructions, last to first, with the slots that matter after each; gives those at its start. */
-  backwards(id: number, out: BitSet, visit?: (one: Instruction, live: BitSet) => void): BitSet {
+  backwards(id: number, out: BitSet, visit?: (one: Instruction, live: BitSet, index: number) => void): BitSet {
     const live = out.clone();
     const covered = new Map<number, Set<number>>();
     const { instructions } = this.#body.blocks[id]!;
     for (let i = instructions.length - 1; i >= 0; i--) {
       const one = instructions[i]!;
       const { reads } = this.of(one);
-      visit?.(one, live);
+      visit?.(one, live, i);
       if (one.op === 'store' && 'slot' in one.base) {
         const { slot } = one.base;
         const bytes = covered.get(slot) ?? new Set<number>();

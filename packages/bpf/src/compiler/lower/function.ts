@@ -386,19 +386,11 @@ export class FunctionLowering {
 
   // Stack ------------------------------------------------------------------------------------------------------------
 
-  /** A slot of the innermost scope; its bytes are reused when the scope ends. */
+  /** A slot of its own for each struct: the back end finds out which of them may lie over each other. */
   newSlot(size: number, node: ts.Node): number {
     const rounded = Math.ceil(size / 8) * 8;
     if (rounded > STACK_BYTES) this.fail(node, say.stackTooLarge(size));
     const scope = this.#slotScopes.at(-1)!;
-    const reusable = this.#freeSlots
-      .filter((slot) => this.slots[slot]!.size >= rounded)
-      .sort((a, b) => this.slots[a]!.size - this.slots[b]!.size)[0];
-    if (reusable !== undefined) {
-      this.#freeSlots.splice(this.#freeSlots.indexOf(reusable), 1);
-      scope.push(reusable);
-      return reusable;
-    }
     const slot = this.slots.push({ size: rounded, align: 8, scratch: false }) - 1;
     scope.push(slot);
     return slot;
