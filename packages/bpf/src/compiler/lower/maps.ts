@@ -37,6 +37,14 @@ export function callMapMethod(
       return found(f, map, keyPointer(f, at(0), map, argument(0)));
     case 'at':
       return found(f, map, scratchKey(f, 4, fitU32(f, at(0), 'an index', argument(0))));
+    case 'atCpu': {
+      const cpu = fitU32(f, at(1), 'a CPU', argument(1));
+      const key = scratchKey(f, 4, fitU32(f, at(0), 'an index', argument(0)));
+      const dst = f.newRegister();
+      const args = [mapAddress(f, map), key, cpu];
+      f.emit({ op: 'call', helper: MAP_HELPERS.lookupPercpu, name: 'map_lookup_percpu_elem', dst, args });
+      return { kind: 'view', struct: map.value!, base: { reg: dst }, offset: 0, memory: 'map', nullable: true };
+    }
     case 'update': {
       const update = flags(2);
       const key = keyPointer(f, at(0), map, argument(0));
