@@ -6,14 +6,16 @@
  *     --- errors
  *     what is expected
  *
- * UPDATE=1 rewrites the expected half; the diff is what gets reviewed.
+ * What compiles must also load. UPDATE=1 rewrites the expected half; the diff is what gets reviewed.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import * as language from '../language/index.ts';
 import { irText, printable } from './back/ir-text.ts';
-import { compile, formatDiagnostic } from './index.ts';
+import { loadCollection } from '../kernel/index.ts';
+import { itKernel } from '../testing/kernel.ts';
+import { type CompileResult, compile, formatDiagnostic } from './index.ts';
 
 const FOLDER = fileURLToPath(new URL('./cases/', import.meta.url));
 const FILE = '/case.ts';
@@ -44,8 +46,10 @@ const write = (title: string, cases: readonly Case[]): string =>
   title +
   cases.map(({ name, source, wants, expected }) => `=== ${name}\n${source}--- ${wants}\n${expected}${expected === '' ? '' : '\n'}`).join('\n');
 
-function outcomeOf({ source, wants }: Case): string {
-  const { ir, diagnostics } = compile(FILE, { files: { [FILE]: source.trimEnd() + IMPORTS }, root: '/', irOnly: true });
+const compileCase = ({ source }: Case): CompileResult =>
+  compile(FILE, { files: { [FILE]: source.trimEnd() + IMPORTS }, root: '/' });
+
+function outcomeOf({ ir, diagnostics }: CompileResult, wants: Case['wants']): string {
   if (wants !== 'ir' || ir === undefined) {
     return diagnostics.map((d) => formatDiagnostic(d, (path) => path.slice(1))).join('\n');
   }
@@ -54,15 +58,21 @@ function outcomeOf({ source, wants }: Case): string {
 
 describe.each(readdirSync(FOLDER).filter((file) => file.endsWith('.txt')))('%s', (file) => {
   const { title, cases } = read(readFileSync(FOLDER + file, 'utf8'));
-  const actual = new Map<Case, string>();
+  const results = new Map<Case, CompileResult>();
   test.each(cases)('$name', (one) => {
-    const outcome = outcomeOf(one);
-    actual.set(one, outcome);
-    if (process.env['UPDATE'] === undefined) expect(outcome).toBe(one.expected);
+    const result = compileCase(one);
+    results.set(one, result);
+    if (process.env['UPDATE'] === undefined) expect(outcomeOf(result, one.wants)).toBe(one.expected);
+  });
+  itKernel('the verifier takes all that compiles', () => {
+    for (const [{ name }, { spec }] of results) {
+      if (spec === undefined) continue;
+      expect(() => loadCollection(spec).close(), name).not.toThrow();
+    }
   });
   afterAll(() => {
     if (process.env['UPDATE'] === undefined) return;
-    const updated = cases.map((one) => ({ ...one, expected: actual.get(one) ?? one.expected }));
+    const updated = cases.map((one) => ({ ...one, expected: outcomeOf(results.get(one)!, one.wants) }));
     writeFileSync(FOLDER + file, write(title, updated));
   });
 });

@@ -6,9 +6,9 @@ import { dirname, join, relative } from 'node:path';
 import ts from 'typescript';
 import type { MapDefinition } from '../language/map.ts';
 import type { CollectionSpec } from '../spec.ts';
-import { emit } from './back/index.ts';
+import { EmitError, emit } from './back/index.ts';
 import { BuildTime } from './build-time.ts';
-import { CompileError, type Diagnostic, diagnosticAt, placeOf, say } from './diagnostics.ts';
+import { CompileError, type Diagnostic, diagnosticAt, type Place, placeOf, say } from './diagnostics.ts';
 import type { IrModule, IrProgram } from './ir.ts';
 import { irMaps, irStructs } from './ir-module.ts';
 import { lowerProgram } from './lower/entry.ts';
@@ -46,11 +46,17 @@ export function compile(entryFile: string, options: CompileOptions = {}): Compil
     return { ir, exports, ...(options.irOnly === true ? {} : { spec: emit(ir) }), diagnostics: [] };
   } catch (error) {
     if (error instanceof CompileError) unit.diagnostics.push(error.diagnostic);
+    else if (error instanceof EmitError) unit.diagnostics.push(diagnosticAt(placeIn(unit, error), say.stack(error.message)));
     else if (error instanceof TooManyErrors)
       unit.diagnostics.push(diagnosticAt(undefined, say.tooManyErrors(unit.diagnostics.length)));
     else throw error;
     return { diagnostics: unit.diagnostics };
   }
+}
+
+function placeIn(unit: Unit, { at }: EmitError): Place | undefined {
+  const file = unit.files[at.file];
+  return file === undefined ? undefined : { file, start: ts.getPositionOfLineAndCharacter(file, at.line - 1, at.column - 1) };
 }
 
 function toIr(unit: Unit, source: Source, exported: Readonly<Record<string, unknown>>, options: CompileOptions): IrModule {

@@ -19,6 +19,10 @@ const Header = struct('header', {
 const Cell = struct('cell', { a: u32, b: u16, c: i32 });
 const Table = struct('table', { words: array(u32, 8), bytes: array(u8, 5), cells: array(Cell, 3), longs: array(u64, 4), sum: u32 });
 export const state = single('state', Table);
+export const cells = hashMap('cells', u32, Cell, { maxEntries: 32 });
+const Small = struct('small', { a: u16, b: u8, c: be32 });
+type Cell = ViewOf<typeof Cell>;
+type Small = ViewOf<typeof Small>;
 `;
 
 /** Bytes of the packet that a program wants. */
@@ -124,7 +128,9 @@ export class RandomSource {
       }
       case 9:
       case 10:
-        return `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }`;
+        return random.chance(50)
+          ? `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }`
+          : this.#view(depth);
       case 11:
       case 12:
         return `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} } else { ${this.#action(depth - 1)} }`;
@@ -144,6 +150,30 @@ export class RandomSource {
       }
       default:
         return this.#loop(depth);
+    }
+  }
+
+  /** Something that may be null: looked for, tested, used. */
+  #view(depth: number): string {
+    const random = this.#random;
+    const name = `w${this.#next++}`;
+    const use = random.pick([`${name}.a = u16(${this.#number(depth)});`, this.#action(depth - 1)]);
+    const cell = `find(${this.#number(depth - 1)} & 15, ${this.#number(depth - 1)} & 3)`;
+    switch (random.below(7)) {
+      case 0:
+        return `{ const ${name} = skb.header(Small, ${this.#number(depth)} & 127); if (${name} !== null) { ${use} } }`;
+      case 1:
+        return `{ const ${name} = ${cell}; if (${name} === null) { ${this.#action(depth - 1)} } else { ${name}.c = i32(${this.#number(depth)}); } }`;
+      case 2:
+        return `cells.update(${this.#number(depth)} & 15, stack(Cell, { a: u32(${this.#number(depth)}) }), ${random.pick(['0', 'NO_EXIST', 'EXIST'])});`;
+      case 3:
+        return `h.oi = cells.delete(${this.#number(depth)} & 15);`;
+      case 4:
+        return `{ let ${name}: Cell | null = null; for (let i = 0; i < 4; i++) { const c = cells.lookup(i); if (c !== null && (${name} === null || c.a > ${name}.a)) ${name} = c; } if (${name} !== null) ${name}.b = u16(${this.#number(depth)}); }`;
+      case 5:
+        return `{ let ${name}: Cell | null = t.cells.at(1); loop(4, (i) => { const c = cells.lookup(i); if (c !== null && (${name} === null || c.a > ${name}.a)) ${name} = c; return 0; }); if (${name} !== null) ${name}.c = i32(${this.#number(depth)}); }`;
+      default:
+        return `{ const ${name} = ${this.#boolean(depth - 1)} ? ${cell} : ${cell} ?? s.cells.at(1); if (${name} !== null && ${name}.a > 5) assign(${name}, s.cells.at(2)); }`;
     }
   }
 
@@ -286,6 +316,13 @@ const FUNCTIONS = `
 function fold(a: u32, b: u32): u32 { let x: u32 = u32(a ^ (b << 3)); for (let i = 0; i < 4; i++) x = u32(mul32(x, 31) + i); return x; }
 function clamp(a: u32, b: u32): u32 { if (a > b) return b; if (a === 0) return 1; return a; }
 const pick = (a: u32, b: u32): u32 => { switch (a & 3) { case 0: return b; case 1: return a; default: return u32(a + b); } };
+function find(key: u32, how: u32): Cell | null {
+  if (how === 0) return null;
+  if (how === 1) return cells.lookup(key);
+  const found = cells.lookup(key);
+  if (found !== null && found.b !== 0) return found;
+  return how === 2 ? state.only.cells.at(2) : cells.lookup(u32(key + 1));
+}
 const odd = (a: u32): boolean => { if (a > 1000) return (a & 2) !== 0; return (a & 1) === 1; };
 `;
 
@@ -295,7 +332,7 @@ export function moduleOf(lines: readonly string[]): string {
   return `${PREAMBLE}\n${body.join('\n')}\n  return i32(h.o32 ^ h.p32);\n});\n`;
 }
 
-const PREAMBLE = `import { array, assign, atomicAdd, atomicFetchAdd, be16, be32, htonl, htons, i32, loop, mul32, ntohl, ntohs, raw, rawBe16, same, single, stack, struct, tcProgram, u16, u32, u64, u8 } from '@ipvsd/bpf';
+const PREAMBLE = `import { array, assign, atomicAdd, atomicFetchAdd, be16, be32, EXIST, hashMap, htonl, htons, i32, loop, mul32, NO_EXIST, ntohl, ntohs, raw, rawBe16, same, single, stack, struct, tcProgram, u16, u32, u64, u8, type ViewOf } from '@ipvsd/bpf';
 ${HEADER}${FUNCTIONS}
 export const program = tcProgram('random', (skb) => {
   const h = skb.header(Header, 0);

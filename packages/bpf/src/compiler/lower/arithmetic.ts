@@ -228,7 +228,9 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
   if (operator === '&' && (contains(U31, left.range) || contains(U31, right.range))) {
     return emitExact(f, '&', a, b, maskBounds(left, right), 'number');
   }
-  if (operator !== '&' && contains(I32, left.range) && b.kind === 'constant' && b.value === 0) return a;
+  if (operator !== '&' && b.kind === 'constant' && b.value === 0) {
+    return contains(I32, left.range) ? a : extend(f, operandOf(a), 32, true, seen(I32));
+  }
   if (contains(I32, left.range) && contains(I32, right.range)) {
     return emitExact(f, operator, a, b, signedBits(operator, left, right, I32), 'number');
   }

@@ -8,7 +8,7 @@ import { lower, lowerName, mayChangeVariables, symbolOf, unwrap } from './expres
 import { type Binding, findBinding, type ViewType } from './frame.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, numeric } from './operand.ts';
-import { assignSkbField } from './packets.ts';
+import { assignSkbField, skbField } from './packets.ts';
 import { contains, showRange, U64 } from './range.ts';
 import { constant, describe, isConstant, isNull, isScalar, type Value, type ViewValue } from './value.ts';
 import { addressOf, fieldOf, storeField, viewOf } from './views.ts';
@@ -18,7 +18,7 @@ type Variable = Extract<Binding, { kind: 'variable' }>;
 export function lowerAssignment(f: FunctionLowering, node: ts.BinaryExpression): Value {
   const target = unwrap(node.left);
   const kind = node.operatorToken.kind;
-  if (kind === ts.SyntaxKind.EqualsToken) return assignTo(f, node, target, () => lower(f, node.right));
+  if (kind === ts.SyntaxKind.EqualsToken) return assignTo(f, node.right, target, () => lower(f, node.right));
   if (
     kind === ts.SyntaxKind.QuestionQuestionEqualsToken ||
     kind === ts.SyntaxKind.BarBarEqualsToken ||
@@ -61,25 +61,40 @@ function assignTo(
     else assignVariable(f, node, binding, value);
     return value;
   }
-  if (ts.isPropertyAccessExpression(target)) {
-    const object = lower(f, target.expression);
-    const name = target.name.text;
-    if (object.kind === 'skb') {
-      const value = valueOf(() => lower(f, target));
-      assignSkbField(f, target, object, name, value);
-      return value;
-    }
-    if (object.kind === 'view') {
-      const value = valueOf(() => fieldOf(f, target, object, name));
-      storeField(f, target, viewOf(f, target.expression, object), name, value);
-      return value;
-    }
-    if (object.kind === 'poison') throw new SilentError();
-    return f.fail(target, say.moduleVariable(`${describe(object)}.${name}`));
+  if (ts.isPropertyAccessExpression(target) || ts.isElementAccessExpression(target)) {
+    return assignMember(f, node, target, valueOf);
   }
-  if (ts.isElementAccessExpression(target))
-    return f.fail(target, say.unsupportedSyntax('assignment to a[i] (write a.set(i, value))'));
   return f.fail(target, say.unsupportedSyntax('assignment by destructuring'));
+}
+
+function assignMember(
+  f: FunctionLowering,
+  node: ts.Node,
+  target: ts.PropertyAccessExpression | ts.ElementAccessExpression,
+  valueOf: (before: () => Value) => Value,
+): Value {
+  const found = lower(f, target.expression);
+  const object = mayChangeVariables(node) ? f.stable(found) : found;
+  const name = memberName(f, target);
+  if (object.kind === 'skb') {
+    const value = valueOf(() => skbField(f, target, object, name));
+    assignSkbField(f, { target, value: node }, object, name, value);
+    return value;
+  }
+  if (object.kind === 'view') {
+    const value = valueOf(() => fieldOf(f, target, object, name));
+    storeField(f, { target, value: node }, viewOf(f, target.expression, object), name, value);
+    return value;
+  }
+  if (object.kind === 'poison') throw new SilentError();
+  return f.fail(target, say.moduleVariable(target.getText()));
+}
+
+function memberName(f: FunctionLowering, target: ts.PropertyAccessExpression | ts.ElementAccessExpression): string {
+  if (ts.isPropertyAccessExpression(target)) return target.name.text;
+  const index = lower(f, target.argumentExpression);
+  if (isConstant(index) && typeof index.value === 'string') return index.value;
+  return f.fail(target, say.unsupportedSyntax('assignment to a[i] (write a.set(i, value))'));
 }
 
 function variableOf(f: FunctionLowering, node: ts.Identifier): Exclude<Binding, { kind: 'value' }> {
@@ -145,7 +160,6 @@ function assignView(f: FunctionLowering, node: ts.Node, reg: number, type: ViewT
   if (value.kind === 'poison') throw new SilentError();
   if (value.kind !== 'view') return f.fail(node, say.buildTimeOnly(describe(value)));
   learnView(f, node, type, value);
-  if ('slot' in value.base) f.pinSlot(value.base.slot);
   const pointer = nullablePointer(f, value);
   if (pointer !== reg) f.emit({ op: 'move', dst: reg, src: pointer });
   if ('slot' in value.base) f.setFresh(reg);

@@ -169,5 +169,8 @@ export function storeCell(f: FunctionLowering, node: ts.Node, cell: Cell, value:
     return;
   }
   checkVariable(f, node, name, type, value);
-  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src: scalarOperand(f, node, value) });
+  const src = scalarOperand(f, node, value);
+  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });
+  // The next reader need not load what is at hand.
+  if ('reg' in src && !f.mutable.has(src.reg)) f.flow?.loaded.set(cell, src.reg);
 }

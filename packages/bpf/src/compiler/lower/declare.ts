@@ -12,8 +12,9 @@ import { assignmentsIn } from './scope-scan.ts';
 import { scalarOfAnnotation, variableType } from './types.ts';
 import { constant, describe, isConstant, isScalar, type Value } from './value.ts';
 
-/** Binds the parameters of an inlined call, or of a function of its own, to what they are given. */
-export function bindParameters(f: FunctionLowering, frame: Frame, values: readonly Value[], place: ts.Node): void {
+/** Binds the parameters of an inlined call, or of a function of its own, to what they are given at `callSite`. */
+export function bindParameters(f: FunctionLowering, frame: Frame, values: readonly Value[], callSite: ts.Node): void {
+  const places = ts.isCallExpression(callSite) ? callSite.arguments : [];
   frame.node.parameters.forEach((parameter, index) => {
     if (ts.isIdentifier(parameter.name) && parameter.name.text === 'this') return;
     if (parameter.dotDotDotToken !== undefined) return f.fail(parameter, say.unsupportedSyntax('rest parameters'));
@@ -21,7 +22,7 @@ export function bindParameters(f: FunctionLowering, frame: Frame, values: readon
     const missing = isConstant(given) && given.value === undefined;
     const value = missing && parameter.initializer !== undefined ? lower(f, parameter.initializer) : given;
     const name = parameter.name.getText();
-    if (!missing) checkAnnotation(f, place, `parameter "${name}"`, parameter.type, value);
+    if (!missing) checkAnnotation(f, places[index] ?? callSite, `parameter "${name}"`, parameter.type, value);
     bind(f, frame, parameter, parameter.name, value);
   });
 }

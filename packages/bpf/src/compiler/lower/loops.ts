@@ -30,7 +30,6 @@ interface Counter {
 }
 
 export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: string | undefined): void {
-  f.enterScope();
   const counter = counterOf(f, node);
   const limits = limitsOf(f, node, counter);
   const bounds = headBounds(f, node, counter, limits);
@@ -38,7 +37,7 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
   makeVariable(f, f.frame, counter.symbol, counter.name, type, counter.start, false);
   const binding = f.frame.bindings.get(counter.symbol) as Extract<Binding, { kind: 'variable' }>;
   const head = f.loopHead();
-  if (head === undefined) return f.leaveScope();
+  if (head === undefined) return;
   const firstInside = f.registerCount;
   f.resume(head);
   forget(f, head, node);
@@ -61,7 +60,6 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
     f.resume(f.join([no, ...jump.breaks]));
   });
   if (back !== undefined) refuseStale(f, back, uses, staleBefore, firstInside);
-  f.leaveScope();
 }
 
 function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
@@ -185,16 +183,10 @@ function headRange(comparison: Comparison, first: Range, limit: Range, step: big
   const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
   if (step > 0n) {
     if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n + step));
-    if (comparison === '<=') return range(first.lo, max(first.hi, limit.hi + step));
-    const meets =
-      first.lo === first.hi && limit.lo === limit.hi && limit.lo >= first.lo && (limit.lo - first.lo) % step === 0n;
-    return comparison === '!==' && meets ? range(first.lo, limit.lo) : undefined;
+    return comparison === '<=' ? range(first.lo, max(first.hi, limit.hi + step)) : undefined;
   }
   if (comparison === '>') return range(min(first.lo, limit.lo + 1n + step), first.hi);
-  if (comparison === '>=') return range(min(first.lo, limit.lo + step), first.hi);
-  const meets =
-    first.lo === first.hi && limit.lo === limit.hi && limit.lo <= first.lo && (first.lo - limit.lo) % -step === 0n;
-  return comparison === '!==' && meets ? range(limit.lo, first.hi) : undefined;
+  return comparison === '>=' ? range(min(first.lo, limit.lo + step), first.hi) : undefined;
 }
 
 /** What a round may change is not known at the head. */

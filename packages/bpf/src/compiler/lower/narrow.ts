@@ -17,6 +17,7 @@ import {
   I32,
   isNonNegative,
   type Range,
+  range,
   rangeOf,
   SAFE,
   SCALAR_RANGES,
@@ -65,6 +66,13 @@ export function narrow(f: FunctionLowering, scalar: 'u8' | 'u16' | 'u32' | 'i32'
     { imm: wanted.hi },
     maskBounds(held, seen({ lo: wanted.hi, hi: wanted.hi })),
   );
+}
+
+/** `a >>> n`: the only operator that gives a u32, so what is inside is calculated in 32 bits as well. */
+export function shiftUnsigned(f: FunctionLowering, node: ts.BinaryExpression): Value {
+  const { flags } = f.unit.checker.getTypeAtLocation(node);
+  if (flags & ts.TypeFlags.BigIntLike) return f.fail(node, say.unsupportedSyntax('">>>" on bigint'));
+  return low32(f, node).value;
 }
 
 const asNumber = (value: Numeric): Value => (value.kind === 'bigint' ? { kind: 'number', reg: value.reg } : value);
@@ -227,6 +235,7 @@ function low64(f: FunctionLowering, node: ts.Expression): Numeric {
       inner.operatorToken.kind < ts.SyntaxKind.FirstAssignment ||
       inner.operatorToken.kind > ts.SyntaxKind.LastAssignment;
     if (kind !== undefined && isBig && plain) return wrapping(f, inner, operator!, kind);
+    if (operator === '<<' && isBig && plain) return wrappingShift(f, inner);
   }
   if (ts.isPrefixUnaryExpression(inner) && inner.operator === ts.SyntaxKind.TildeToken) {
     const value = low64(f, inner.operand);
@@ -235,6 +244,17 @@ function low64(f: FunctionLowering, node: ts.Expression): Numeric {
       return binary(f, 'xor', 64, operandOf(value), { imm: -1n }, { range: U64, known: UNKNOWN }, 'bigint');
   }
   return numeric(f, inner, lower(f, inner));
+}
+
+/** Bits shifted out are gone, as the wrap says. The count is no part of what wraps. */
+function wrappingShift(f: FunctionLowering, node: ts.BinaryExpression): Numeric {
+  const [a, b] = lowerOperands(f, node.left, node.right, (side) =>
+    side === node.left ? low64(f, side) : numeric(f, side, lower(f, side)),
+  );
+  if (isConstant(a) && isConstant(b)) return constant(BigInt(a.value as bigint) << BigInt(b.value as bigint));
+  const count = f.boundsOf(b).range;
+  if (!contains(range(0n, 63n), count)) return f.fail(node, say.shiftRange(showRange(count)));
+  return binary(f, 'shl', 64, operandOf(a), operandOf(b), { range: U64, known: UNKNOWN }, 'bigint');
 }
 
 function wrapping(f: FunctionLowering, node: ts.BinaryExpression, operator: Operator, kind: BinaryKind): Numeric {

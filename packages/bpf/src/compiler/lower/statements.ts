@@ -40,7 +40,7 @@ function bindFunction(f: FunctionLowering, node: ts.FunctionDeclaration): void {
 }
 
 export function lowerStatement(f: FunctionLowering, node: ts.Statement, label?: string): void {
-  const { frame, flow, scopeDepth } = f;
+  const { frame, flow } = f;
   const jumps = frame.jumps.length;
   try {
     f.located(node, () => lowerOne(f, node, label));
@@ -48,14 +48,13 @@ export function lowerStatement(f: FunctionLowering, node: ts.Statement, label?: 
     f.unit.catch(error, node);
     f.frame = frame;
     frame.jumps.length = jumps;
-    f.leaveScopesTo(scopeDepth);
     f.resume(flow === undefined ? undefined : forkFlow(flow, f.newBlock()));
     if (ts.isVariableStatement(node)) for (const { name } of node.declarationList.declarations) poison(f, name);
   }
 }
 
 function lowerOne(f: FunctionLowering, node: ts.Statement, label: string | undefined): void {
-  if (ts.isBlock(node)) return lowerBlock(f, node);
+  if (ts.isBlock(node)) return lowerStatements(f, node.statements);
   if (ts.isVariableStatement(node)) return lowerDeclarations(f, node.declarationList);
   if (ts.isExpressionStatement(node)) {
     lower(f, node.expression);
@@ -75,12 +74,6 @@ function lowerOne(f: FunctionLowering, node: ts.Statement, label: string | undef
   if (ts.isTryStatement(node) || ts.isThrowStatement(node)) return f.fail(node, say.exception());
   if (ts.isClassDeclaration(node)) return f.fail(node, say.classInFunction());
   return f.fail(node, say.unsupportedSyntax(`this statement (${ts.SyntaxKind[node.kind]})`));
-}
-
-function lowerBlock(f: FunctionLowering, node: ts.Block): void {
-  f.enterScope();
-  lowerStatements(f, node.statements);
-  f.leaveScope();
 }
 
 export function lowerDeclarations(f: FunctionLowering, list: ts.VariableDeclarationList): void {
@@ -126,12 +119,10 @@ function lowerSwitch(f: FunctionLowering, node: ts.SwitchStatement, label: strin
   if (defaultIndex >= 0) entries[defaultIndex]!.push(otherwise);
   const breaks: Flow[] = [];
   f.frame.jumps.push({ label, breaks, continues: undefined });
-  f.enterScope();
   clauses.forEach((clause, index) => {
     f.resume(f.join([f.takeFlow(), ...entries[index]!]));
     lowerStatements(f, clause.statements);
   });
-  f.leaveScope();
   f.frame.jumps.pop();
   const last = f.takeFlow();
   f.resume(f.join([last, ...breaks, ...(defaultIndex < 0 ? [otherwise] : [])]));

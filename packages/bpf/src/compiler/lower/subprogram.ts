@@ -92,7 +92,7 @@ function pass(
   const scalar = scalarOfAnnotation(f.unit, parameter?.type);
   if (isScalar(value) || (isConstant(value) && scalar !== undefined)) {
     if (scalar === undefined && value.kind === 'number') {
-      return f.fail(node, say.needsAnnotation(parameter?.name.getText() ?? 'the parameter'));
+      return f.fail(node, say.parameterAnnotation(parameter?.name.getText() ?? '?'));
     }
     checkAnnotation(f, node, `parameter "${parameter?.name.getText()}"`, parameter?.type, value);
     const kind = scalar === undefined ? (value.kind as ScalarKind) : kindOfScalar(scalar);
@@ -201,7 +201,7 @@ function giveBack(f: FunctionLowering, node: ts.Node, value: Value, before: Resu
   }
   if (value.kind === 'view') {
     if (value.memory === 'stack' || 'slot' in value.base)
-      return f.fail(node, say.subprogramValue('a view of the stack back from'));
+      return f.fail(node, say.subprogramResult());
     const pointer = nullablePointer(f, value);
     const nullable = value.nullable || before?.kind !== undefined;
     f.return({ reg: pointer });

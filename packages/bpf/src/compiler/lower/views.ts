@@ -72,11 +72,17 @@ export function load(f: FunctionLowering, { scalar, size, signed }: Scalar<unkno
   return value;
 }
 
-export function storeField(f: FunctionLowering, node: ts.Node, view: ViewValue, name: string, value: Value): void {
-  const { field, offset } = layoutOf(f, node, view.struct, name);
-  if (field.kind !== 'scalar') return f.fail(node, say.readOnlyField(name));
-  const fitting = fit(f, node, `field "${name}"`, field.scalar, value);
-  store(f, field.size, within(usable(f, node, view), offset), operandOf(fitting));
+/** What an error points at: about the place, or about the value. */
+export interface StoreNodes {
+  readonly target: ts.Node;
+  readonly value: ts.Node;
+}
+
+export function storeField(f: FunctionLowering, nodes: StoreNodes, view: ViewValue, name: string, value: Value): void {
+  const { field, offset } = layoutOf(f, nodes.target, view.struct, name);
+  if (field.kind !== 'scalar') return f.fail(nodes.target, say.readOnlyField(name));
+  const fitting = fit(f, nodes.value, `field "${name}"`, field.scalar, value);
+  store(f, field.size, within(usable(f, nodes.target, view), offset), operandOf(fitting));
 }
 
 function store(f: FunctionLowering, size: 1 | 2 | 4 | 8, { base, offset }: Location, src: Operand): void {
@@ -192,7 +198,7 @@ export function stackView(f: FunctionLowering, node: ts.CallExpression): ViewVal
     stored.fill(1, offset, offset + field.size);
   }
   zero(f, view, stored);
-  for (const { name, value, node: at } of initial) storeField(f, at, view, name, value);
+  for (const { name, value, node: at } of initial) storeField(f, { target: at, value: at }, view, name, value);
   return view;
 }
 
