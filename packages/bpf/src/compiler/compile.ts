@@ -46,7 +46,8 @@ export function compile(entryFile: string, options: CompileOptions = {}): Compil
     return { ir, exports, ...(options.irOnly === true ? {} : { spec: emit(ir) }), diagnostics: [] };
   } catch (error) {
     if (error instanceof CompileError) unit.diagnostics.push(error.diagnostic);
-    else if (error instanceof EmitError) unit.diagnostics.push(diagnosticAt(placeIn(unit, error), say.stack(error.message)));
+    else if (error instanceof EmitError)
+      unit.diagnostics.push(diagnosticAt(placeIn(unit, error), say.stack(error.message)));
     else if (error instanceof TooManyErrors)
       unit.diagnostics.push(diagnosticAt(undefined, say.tooManyErrors(unit.diagnostics.length)));
     else throw error;
@@ -56,10 +57,17 @@ export function compile(entryFile: string, options: CompileOptions = {}): Compil
 
 function placeIn(unit: Unit, { at }: EmitError): Place | undefined {
   const file = unit.files[at.file];
-  return file === undefined ? undefined : { file, start: ts.getPositionOfLineAndCharacter(file, at.line - 1, at.column - 1) };
+  return file === undefined
+    ? undefined
+    : { file, start: ts.getPositionOfLineAndCharacter(file, at.line - 1, at.column - 1) };
 }
 
-function toIr(unit: Unit, source: Source, exported: Readonly<Record<string, unknown>>, options: CompileOptions): IrModule {
+function toIr(
+  unit: Unit,
+  source: Source,
+  exported: Readonly<Record<string, unknown>>,
+  options: CompileOptions,
+): IrModule {
   const found = programsOf(unit, source, exported);
   if (found.length === 0) throw new CompileError(diagnosticAt({ file: source.entry, start: 0 }, say.noPrograms()));
   const programs = found.flatMap(({ program, node }): IrProgram[] => {
@@ -106,28 +114,18 @@ function declarationOf(source: Source, symbol: ts.Symbol): ts.Node | undefined {
   return target.valueDeclaration;
 }
 
-/** All maps at module scope of what was imported, used by a program or only by user space. */
+/** All maps at module scope of what was imported, in the order declared, and whatever else a program uses. */
 function mapsOf(unit: Unit): MapDefinition[] {
-  const maps = new Set<MapDefinition>();
-  for (const file of unit.source.files) {
-    for (const statement of file.statements) {
-      if (!ts.isVariableStatement(statement)) continue;
-      for (const { name } of statement.declarationList.declarations) {
+  const declared = unit.source.files.flatMap((file) =>
+    file.statements.filter(ts.isVariableStatement).flatMap(({ declarationList }) =>
+      declarationList.declarations.flatMap(({ name }) => {
         const symbol = ts.isIdentifier(name) ? unit.checker.getSymbolAtLocation(name) : undefined;
         const value = symbol === undefined ? undefined : unit.buildTime.valueOf(symbol)?.value;
-        for (const map of isMap(value) ? [value] : mapsWithin(value)) maps.add(map);
-      }
-    }
-  }
-  return [...maps];
-}
-
-/** Maps that are only reached through a table: `const IPV4 = { flows: hashMap(...) }`. */
-function mapsWithin(value: unknown): MapDefinition[] {
-  if (typeof value !== 'object' || value === null || isProgram(value)) return [];
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && !Array.isArray(value)) return [];
-  return Object.values(value).filter(isMap);
+        return isMap(value) ? [value] : [];
+      }),
+    ),
+  );
+  return [...new Set([...declared, ...unit.usedMaps])];
 }
 
 function packageFolder(file: string): string {

@@ -33,7 +33,7 @@ export function irStructs(definitions: Iterable<MapDefinition>): IrStruct[] {
   const byName = new Map<string, Struct<Fields>>();
   const ordered: Struct<Fields>[] = [];
   const visit = (field: Field | undefined): void => {
-    if (field?.kind === 'array') return visit(field.element);
+    if (field?.kind === 'array') visit(field.element);
     if (field?.kind !== 'struct') return;
     const other = byName.get(field.name);
     if (other === field) return;

@@ -29,7 +29,24 @@ type Small = ViewOf<typeof Small>;
 export const PACKET_BYTES = 144;
 
 const NUMBERS = ['h.a8', 'h.b8', 'h.a16', 'h.b16', 'h.a32', 'h.b32', 'h.c32', 'h.ai', 'h.bi', 'h.ci'];
-const LITERALS = ['0', '1', '2', '3', '7', '15', '255', '256', '1000', '65535', '0x7fffffff', '0x80000000', '0xffffffff', '-1', '-128', '-5'];
+const LITERALS = [
+  '0',
+  '1',
+  '2',
+  '3',
+  '7',
+  '15',
+  '255',
+  '256',
+  '1000',
+  '65535',
+  '0x7fffffff',
+  '0x80000000',
+  '0xffffffff',
+  '-1',
+  '-128',
+  '-5',
+];
 const STORES: readonly (readonly [field: string, narrow: string])[] = [
   ['h.o8', 'u8'],
   ['h.p8', 'u8'],
@@ -124,13 +141,13 @@ export class RandomSource {
       case 7:
       case 8: {
         const [field, narrow] = random.pick(STORES);
-        return random.chance(80) ? `${field} = ${narrow}(${this.#number(depth + 1)});` : `${field} = ${this.#number(depth)};`;
+        return random.chance(80)
+          ? `${field} = ${narrow}(${this.#number(depth + 1)});`
+          : `${field} = ${this.#number(depth)};`;
       }
       case 9:
       case 10:
-        return random.chance(50)
-          ? `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }`
-          : this.#view(depth);
+        return random.chance(50) ? `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }` : this.#view(depth);
       case 11:
       case 12:
         return `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} } else { ${this.#action(depth - 1)} }`;
@@ -239,7 +256,15 @@ export class RandomSource {
       case 16:
         return `mul32(u32(${a()}), u32(${a()}))`;
       case 17:
-        return random.pick(['ntohs(h.n16)', 'ntohl(h.n32)', 'raw(h.n16)', 'raw(h.n32)', 't.words.get(3)', 't.sum', 's.cells.at(2).c']);
+        return random.pick([
+          'ntohs(h.n16)',
+          'ntohl(h.n32)',
+          'raw(h.n16)',
+          'raw(h.n32)',
+          't.words.get(3)',
+          't.sum',
+          's.cells.at(2).c',
+        ]);
       case 18:
         return `u32(${this.#big(depth - 1)})`;
       case 19:
@@ -247,7 +272,12 @@ export class RandomSource {
       case 20:
         return `${random.pick(['fold', 'clamp', 'pick'])}(u32(${a()}), u32(${a()}))`;
       case 21:
-        return random.pick([`t.words.get(${a()} & 7)`, `s.words.get(${a()} & 7)`, `t.bytes.get(u32(${a()}) % 5)`, `s.cells.at(u32(${a()}) % 3).c`]);
+        return random.pick([
+          `t.words.get(${a()} & 7)`,
+          `s.words.get(${a()} & 7)`,
+          `t.bytes.get(u32(${a()}) % 5)`,
+          `s.cells.at(u32(${a()}) % 3).c`,
+        ]);
       default:
         return `${random.pick(['u8', 'u16', 'u32', 'u32', 'i32'])}(${a()})`;
     }
@@ -294,7 +324,12 @@ export class RandomSource {
       case 1:
         return `${this.#number(Math.max(depth - 1, 0))} ${comparison()} ${this.#number(0)}`;
       case 2:
-        return random.pick(['h.n16 === h.m16', 'h.n16 === htons(80)', 'h.n32 !== htonl(0x0a000001)', 'h.n16 !== rawBe16(0)']);
+        return random.pick([
+          'h.n16 === h.m16',
+          'h.n16 === htons(80)',
+          'h.n32 !== htonl(0x0a000001)',
+          'h.n16 !== rawBe16(0)',
+        ]);
       case 3:
         return `(${this.#boolean(depth - 1)} && ${this.#boolean(depth - 1)})`;
       case 4:
@@ -304,7 +339,11 @@ export class RandomSource {
       case 6:
         return `${this.#big(depth - 1)} ${comparison()} ${this.#big(0)}`;
       case 7:
-        return random.pick(['same(s.cells.at(0), t.cells.at(0))', 'same(s, t)', `same(s.cells.at(${this.#number(0)} & 1), s.cells.at(2))`]);
+        return random.pick([
+          'same(s.cells.at(0), t.cells.at(0))',
+          'same(s, t)',
+          `same(s.cells.at(${this.#number(0)} & 1), s.cells.at(2))`,
+        ]);
       default:
         return `odd(u32(${this.#number(depth - 1)}))`;
     }

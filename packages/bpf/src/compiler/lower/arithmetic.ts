@@ -19,6 +19,7 @@ import {
   isExact,
   isNonNegative,
   knownOf,
+  min,
   type Range,
   range,
   rangeOf,
@@ -241,7 +242,7 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
 /** Bounds of `a & b` where at least one side is a non-negative mask, which also clears the other's sign. */
 export function maskBounds(a: Bounds, b: Bounds): Bounds {
   const limits = [a.range, b.range].filter((r) => r.lo >= 0n).map((r) => r.hi);
-  const hi = limits.reduce((x, y) => (x < y ? x : y));
+  const hi = limits.reduce(min);
   return { range: range(0n, hi), known: knownOf('&', a.known, b.known) };
 }
 

@@ -162,7 +162,7 @@ export function storeCell(f: FunctionLowering, node: ts.Node, cell: Cell, value:
   const { name, pointer, offset, type } = cell;
   f.flow?.loaded.delete(cell);
   if (type.kind === 'view') {
-    if (value.kind !== 'view' && !isNull(value)) return f.fail(node, say.mutableCapture(name));
+    if (value.kind !== 'view' && !isNull(value)) f.fail(node, say.mutableCapture(name));
     if (value.kind === 'view') learnView(f, node, type, value);
     const src = value.kind === 'view' ? { reg: nullablePointer(f, value) } : { imm: 0n };
     f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });

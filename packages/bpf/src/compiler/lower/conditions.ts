@@ -332,10 +332,11 @@ function narrowBoth(
   const own = { a: f.ownBounds(a.reg), b: b.kind === 'constant' ? f.boundsOf(b) : f.ownBounds(b.reg) };
   const left = flow.bounds.get(a.reg) ?? own.a;
   const right = b.kind === 'constant' ? own.b : (flow.bounds.get(b.reg) ?? own.b);
-  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits.
+  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits, and before Linux 6.8 from any
+  // test only what a constant tells.
   const follows = width === 64 || contains(U32, left.known);
   const knownOf = (of: Range, by: Range, c: Comparison): Range | undefined => {
-    if (!follows || c === '!==') return undefined;
+    if (!follows || c === '!==' || !isExact(by)) return undefined;
     return unsigned ? intersect(U64, allowed(c, of, by)) : allowed(c, of, by);
   };
   narrowFlow(flow, a.reg, own.a, {

@@ -260,7 +260,11 @@ function lowerBinary(f: FunctionLowering, node: ts.BinaryExpression): Value {
     return f.fail(node.operatorToken, say.unsupportedSyntax(`"${node.operatorToken.getText()}"`));
   if (arithmetic === '>>>') return shiftUnsigned(f, node);
   const [a, b] = lowerOperands(f, node.left, node.right);
-  for (const [side, value] of [[node.left, a], [node.right, b]] as const) if (isScalar(value)) numeric(f, side, value);
+  for (const [side, value] of [
+    [node.left, a],
+    [node.right, b],
+  ] as const)
+    if (isScalar(value)) numeric(f, side, value);
   return calculate(f, node, arithmetic, a, b);
 }
 
@@ -339,7 +343,9 @@ function atBuildTime(f: FunctionLowering, node: ts.Node, value: Value): unknown 
 }
 
 function buildTimeArray(f: FunctionLowering, node: ts.ArrayLiteralExpression): Value {
-  const values = node.elements.flatMap((element) => (ts.isSpreadElement(element) ? lowerSpread(f, element) : [lower(f, element)]));
+  const values = node.elements.flatMap((element) =>
+    ts.isSpreadElement(element) ? lowerSpread(f, element) : [lower(f, element)],
+  );
   return constant(values.map((value) => (isConstant(value) ? value.value : f.fail(node, say.arrayLiteral()))));
 }
 

@@ -314,7 +314,10 @@ export class FunctionLowering {
   /** The current flow is where `reg` points somewhere; on `nullFlow` it is null and not yet set to 0. */
   setPending(reg: Register, nullFlow: Flow): void {
     this.settle();
-    if (this.#flow === undefined) return this.resume(nullFlow);
+    if (this.#flow === undefined) {
+      this.#flow = nullFlow;
+      return;
+    }
     this.#flow.nonNull.add(reg);
     this.#pending = { reg, nullFlow };
   }

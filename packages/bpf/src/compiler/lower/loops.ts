@@ -177,16 +177,16 @@ function headBounds(
 const describeRounds = (rounds: bigint): string =>
   rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound';
 
-/** From the first value to the one that fails the test. */
+/** From the first value to the one that fails the test; one step further where the first one does already. */
 function headRange(comparison: Comparison, first: Range, limit: Range, step: bigint): Range | undefined {
   const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
   const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
   if (step > 0n) {
-    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n + step));
-    return comparison === '<=' ? range(first.lo, max(first.hi, limit.hi + step)) : undefined;
+    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n) + step);
+    return comparison === '<=' ? range(first.lo, max(first.hi, limit.hi) + step) : undefined;
   }
-  if (comparison === '>') return range(min(first.lo, limit.lo + 1n + step), first.hi);
-  return comparison === '>=' ? range(min(first.lo, limit.lo + step), first.hi) : undefined;
+  if (comparison === '>') return range(min(first.lo, limit.lo + 1n) + step, first.hi);
+  return comparison === '>=' ? range(min(first.lo, limit.lo) + step, first.hi) : undefined;
 }
 
 /** What a round may change is not known at the head. */
@@ -226,10 +226,10 @@ function refuseStale(
 /** `for (const x of ARRAY)`: the body once for each element, with the element as a value of the build. */
 export function lowerForOf(f: FunctionLowering, node: ts.ForOfStatement, label: string | undefined): void {
   const iterable = lower(f, node.expression);
-  if (!isConstant(iterable) || !isIterable(iterable.value)) return f.fail(node.expression, say.forOf());
+  if (!isConstant(iterable) || !isIterable(iterable.value)) f.fail(node.expression, say.forOf());
   const elements = [...iterable.value];
-  if (elements.length > MOST_UNROLLED) return f.fail(node.expression, say.unrollTooLong(elements.length));
-  if (!ts.isVariableDeclarationList(node.initializer)) return f.fail(node.initializer, say.loopShape());
+  if (elements.length > MOST_UNROLLED) f.fail(node.expression, say.unrollTooLong(elements.length));
+  if (!ts.isVariableDeclarationList(node.initializer)) f.fail(node.initializer, say.loopShape());
   const { name } = node.initializer.declarations[0]!;
   const breaks: Flow[] = [];
   for (const element of elements) {

@@ -16,6 +16,7 @@ import {
   contains,
   I32,
   isNonNegative,
+  min,
   type Range,
   range,
   rangeOf,
@@ -158,7 +159,7 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
 
 const maskOf = (a: Range, b: Range): Range => {
   const limits = [a, b].filter((r) => contains(U32, r)).map((r) => r.hi);
-  return { lo: 0n, hi: limits.reduce((x, y) => (x < y ? x : y), U32.hi) };
+  return { lo: 0n, hi: limits.reduce(min, U32.hi) };
 };
 
 function foldLow(operator: Operator, left: unknown, right: unknown): Value {

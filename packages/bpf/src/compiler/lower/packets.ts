@@ -37,9 +37,15 @@ export function skbField(f: FunctionLowering, node: ts.Node, skb: SkbValue, name
 }
 
 /** Stores to the context come from registers: immediates are refused before Linux 6.4. */
-export function assignSkbField(f: FunctionLowering, nodes: StoreNodes, skb: SkbValue, name: string, value: Value): void {
+export function assignSkbField(
+  f: FunctionLowering,
+  nodes: StoreNodes,
+  skb: SkbValue,
+  name: string,
+  value: Value,
+): void {
   const field = fieldNamed(name) ?? f.fail(nodes.target, say.notMember(name, 'the packet'));
-  if (!field.writable) return f.fail(nodes.target, say.readOnlyField(name));
+  if (!field.writable) f.fail(nodes.target, say.readOnlyField(name));
   const src = inRegister(f, operandOf(fit(f, nodes.value, `skb.${name}`, 'u32', value)));
   f.emit({ op: 'store', size: 4, base: { reg: skb.reg }, offset: field.offset, src: { reg: src } });
 }
