@@ -139,6 +139,7 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
   const count = operator === '<<' || operator === '>>>' ? shiftCount(f, b.value) : b.value;
   const exact = exactRange(f, node, operator, a, b, count);
+  if (operator === '>>>' && isConstant(count) && count.value === 0) return { value: zeroExtended(f, a.value), exact, isLow: true };
   const [held, by] = [f.boundsOf(a.value), f.boundsOf(count)];
   const plain = contains(U32, held.range) && contains(U32, by.range);
   const kind = LOW_KINDS[operator]!;
@@ -155,6 +156,11 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     operator === '&' ? maskOf(held.range, by.range) : operator === '>>>' ? rangeOf('>>', U32, by.range) : U32;
   const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), seen(known));
   return { value, exact, isLow: true };
+}
+
+function zeroExtended(f: FunctionLowering, value: Numeric): Numeric {
+  if (contains(U32, f.boundsOf(value).range)) return value;
+  return extend(f, operandOf(value), 32, false, seen(U32)) as Numeric;
 }
 
 const maskOf = (a: Range, b: Range): Range => {
