@@ -1,0 +1,76 @@
+/** Plays the topics of a folder, one scenario after the other. */
+import { NodeTestPlane } from './node-plane.ts';
+import { Recordings } from './recordings.ts';
+import type { Excuses, Result } from './report.ts';
+import { nameOf } from './report.ts';
+import { type MakePlane, recordedNames } from './stage.ts';
+import { playStates, type StateSequence } from './states.ts';
+import type { Names } from '@ipvsd/ipvsadm';
+
+export interface RunOptions {
+  readonly folder: string;
+  readonly plane: 'node' | 'kernel';
+  /** Undefined: all that the folder has. */
+  readonly topics?: readonly string[];
+  readonly excuses: Excuses;
+  /** The recording machine's /etc/services. */
+  readonly services: string;
+  /** Only scenarios whose name contains this. */
+  readonly only?: string;
+}
+
+interface Context {
+  readonly recordings: Recordings;
+  readonly makePlane: MakePlane;
+  readonly names: Names;
+  readonly wanted: (name: string) => boolean;
+}
+
+interface Topic {
+  readonly name: string;
+  readonly file: string;
+  play(context: Context): AsyncIterable<Result>;
+}
+
+const states = (name: string): Topic => ({
+  name,
+  file: `${name}.jsonl`,
+  async *play({ recordings, makePlane, names, wanted }) {
+    for (const [index, sequence] of recordings.lines<StateSequence>(`${name}.jsonl`).entries()) {
+      if (wanted(sequence.set)) yield await playStates(name, index, sequence, makePlane, names);
+    }
+  },
+});
+
+export const TOPICS: readonly Topic[] = [states('tcp-states'), states('sctp-states')];
+
+export async function* run(options: RunOptions): AsyncGenerator<Result> {
+  const recordings = new Recordings(options.folder);
+  const makePlane = await planeMaker(options.plane);
+  const names = recordedNames(options.services);
+  const wanted = (name: string): boolean => options.only === undefined || name.includes(options.only);
+  for (const topic of chosen(options, recordings)) {
+    for await (const result of topic.play({ recordings, makePlane, names, wanted })) {
+      const excuse = options.excuses[nameOf(result)];
+      yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
+    }
+  }
+}
+
+function chosen({ topics }: RunOptions, recordings: Recordings): readonly Topic[] {
+  if (topics === undefined) {
+    const there = TOPICS.filter(({ file }) => recordings.has(file));
+    if (there.length === 0) throw new Error(`Cannot play "${recordings.folder}": it has no file of any topic`);
+    return there;
+  }
+  return topics.map((name) => {
+    const topic = TOPICS.find((known) => known.name === name);
+    if (topic !== undefined) return topic;
+    throw new Error(`Cannot play topic "${name}": must be one of ${TOPICS.map((known) => known.name).join(', ')}`);
+  });
+}
+
+async function planeMaker(plane: 'node' | 'kernel'): Promise<MakePlane> {
+  if (plane === 'node') return (options) => new NodeTestPlane(options);
+  throw new Error('Cannot play on the kernel plane: not built yet');
+}
