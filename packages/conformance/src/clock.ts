@@ -10,6 +10,9 @@ export interface Timer {
   readonly order: number;
 }
 
+/** HZ=100 on the recording machine. */
+const TICK = 10_000;
+
 /** The part of the world that has deadlines of its own: the data plane with its connections. */
 export interface Ticking {
   /** Microseconds of the next moment at which it wants to be woken, or Infinity. */
@@ -35,6 +38,14 @@ export class Clock {
     return timer;
   }
 
+  /** A timer of the recording machine's kernel: whole ticks, and of those that are due together the last one set goes first. */
+  kernelTimer(microseconds: number, run: () => void): Timer {
+    const ticks = Math.floor(this.now / TICK) + Math.ceil(microseconds / TICK);
+    const timer = { at: ticks * TICK, run, cancelled: false, order: -this.#order++ };
+    insert(this.#queue, timer);
+    return timer;
+  }
+
   /** Carry out all that is due now, however much more that brings about. */
   settle(): void {
     for (let rounds = 0; this.#queue[0] !== undefined && this.#queue[0].at <= this.now; rounds++) {
@@ -44,24 +55,25 @@ export class Clock {
     }
   }
 
-  /** Let time pass until `to` microseconds, from one event to the next. */
+  /**
+   * Let time pass until `to` microseconds, from one event to the next. What is due at that very moment is left for later: who
+   * waited for it acts first, as the recordings' programs did before their kernel's timers.
+   */
   advanceTo(to: number): void {
-    this.settle();
-    for (;;) {
-      const next = Math.min(this.#queue[0]?.at ?? Infinity, this.#ticking?.nextDeadline() ?? Infinity);
-      if (next > to) break;
-      this.#move(Math.max(next, this.now));
-      this.settle();
-    }
-    if (to > this.now) this.#move(to);
+    this.#advance(to, () => false);
   }
 
   /** Let time pass until `done`, at most until `to`. */
   advanceUntil(done: () => boolean, to: number): void {
+    this.#advance(to, done);
+  }
+
+  #advance(to: number, done: () => boolean): void {
+    // Packets are on their way, timers of this moment have waited long enough.
     this.settle();
     while (!done()) {
       const next = Math.min(this.#queue[0]?.at ?? Infinity, this.#ticking?.nextDeadline() ?? Infinity);
-      if (next > to) break;
+      if (next >= to) break;
       this.#move(Math.max(next, this.now));
       this.settle();
     }

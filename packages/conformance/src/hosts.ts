@@ -118,7 +118,12 @@ export class Host {
   sendUdp(ends: Ends4, payload: Uint8Array): UdpClient {
     const client: UdpClient = {};
     this.#udpClients.set(`${ends.local} ${ends.localPort}`, client);
-    this.send(udpPacket({ source: ends.local, sourcePort: ends.localPort, destination: ends.remote, destinationPort: ends.remotePort }, payload));
+    this.send(
+      udpPacket(
+        { source: ends.local, sourcePort: ends.localPort, destination: ends.remote, destinationPort: ends.remotePort },
+        payload,
+      ),
+    );
     return client;
   }
 
@@ -129,7 +134,12 @@ export class Host {
     } else if (this.#options.listens('udp', p.destinationPort)) {
       this.datagrams.push(p);
       if (!this.answersUdp) return;
-      const back = { source: p.destination, sourcePort: p.destinationPort, destination: p.source, destinationPort: p.sourcePort };
+      const back = {
+        source: p.destination,
+        sourcePort: p.destinationPort,
+        destination: p.source,
+        destinationPort: p.sourcePort,
+      };
       this.send(udpPacket(back, p.payload.slice(0, 1)));
     } else if (!isSilent(p.destinationPort)) {
       this.send(icmpError(p.destination, packet, 'port'));
@@ -147,7 +157,12 @@ export class Host {
       if (client !== undefined) client.error ??= error;
     }
     if (about.protocol === TCP) {
-      const ends = { local: about.source, localPort: about.sourcePort, remote: about.destination, remotePort: about.destinationPort };
+      const ends = {
+        local: about.source,
+        localPort: about.sourcePort,
+        remote: about.destination,
+        remotePort: about.destinationPort,
+      };
       // As recorded, an IPv6 connect goes on trying whatever ICMPv6 says.
       if (p.protocol === ICMP) this.#sockets.get(endsKey(ends))?.unreachable(error);
     }
@@ -161,7 +176,13 @@ function errorOf(p: Parsed): string | undefined {
   const [type, code] = [p.transport[0], p.transport[1]];
   if (p.protocol === ICMP) {
     if (type !== 3) return undefined;
-    return code === 3 || code === 2 ? 'ECONNREFUSED' : code === 0 ? 'ENETUNREACH' : code === 4 ? 'EMSGSIZE' : 'EHOSTUNREACH';
+    return code === 3 || code === 2
+      ? 'ECONNREFUSED'
+      : code === 0
+        ? 'ENETUNREACH'
+        : code === 4
+          ? 'EMSGSIZE'
+          : 'EHOSTUNREACH';
   }
   if (type !== 1) return undefined;
   return code === 4 ? 'ECONNREFUSED' : code === 0 ? 'ENETUNREACH' : code === 1 ? 'EACCES' : 'EHOSTUNREACH';

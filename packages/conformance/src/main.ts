@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { count, emptySummary, type Excuses, formatResult } from './report.ts';
+import { count, type Excuses, emptySummary, formatResult } from './report.ts';
 import { run } from './run.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));

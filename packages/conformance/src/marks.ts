@@ -28,7 +28,11 @@ export class Marks {
     for (const rule of this.#rules) {
       if (rule.family !== p.family) continue;
       if (rule.protocol !== undefined && rule.protocol !== p.protocol) continue;
-      if (rule.ports !== undefined && !rule.ports.some(([low, high]) => p.destinationPort >= low && p.destinationPort <= high)) continue;
+      if (
+        rule.ports !== undefined &&
+        !rule.ports.some(([low, high]) => p.destinationPort >= low && p.destinationPort <= high)
+      )
+        continue;
       if (rule.destination !== undefined && !rule.destination(parseIp(p.destination))) continue;
       if (rule.source !== undefined && !rule.source(parseIp(p.source))) continue;
       mark = rule.mark;
@@ -51,13 +55,13 @@ export class Marks {
   command(text: string): boolean {
     const words = text.trim().split(/\s+/);
     const family = words[0] === 'iptables' ? 4 : words[0] === 'ip6tables' ? 6 : undefined;
-    if (family === undefined || valueOf(words, '-t') !== 'mangle') return false;
+    if (family === undefined || optionOf(words, '-t') !== 'mangle') return false;
     if (words.includes('-F')) {
       this.#rules = this.#rules.filter((rule) => rule.family !== family);
       return true;
     }
-    const chain = valueOf(words, '-A') ?? valueOf(words, '-I') ?? valueOf(words, '-D');
-    if (chain !== 'PREROUTING' || valueOf(words, '-j') !== 'MARK') return false;
+    const chain = optionOf(words, '-A') ?? optionOf(words, '-I') ?? optionOf(words, '-D');
+    if (chain !== 'PREROUTING' || optionOf(words, '-j') !== 'MARK') return false;
     const rule = ruleOf(words, family);
     if (rule === undefined) return false;
     if (words.includes('-D')) this.#rules = this.#rules.filter((known) => known.mark !== rule.mark);
@@ -67,19 +71,40 @@ export class Marks {
   }
 }
 
-const KNOWN = new Set(['-t', '-A', '-I', '-D', '-d', '-s', '-p', '-m', '-j', '--dport', '--dports', '--set-mark', '--set-xmark']);
+const KNOWN = new Set([
+  '-t',
+  '-A',
+  '-I',
+  '-D',
+  '-d',
+  '-s',
+  '-p',
+  '-m',
+  '-j',
+  '--dport',
+  '--dports',
+  '--set-mark',
+  '--set-xmark',
+]);
 
 function ruleOf(words: readonly string[], family: 4 | 6): Rule | undefined {
   if (words.some((word) => word.startsWith('-') && !KNOWN.has(word))) return undefined;
-  const protocol = valueOf(words, '-p');
-  const ports = valueOf(words, '--dports') ?? valueOf(words, '--dport');
-  const mark = Number((valueOf(words, '--set-mark') ?? valueOf(words, '--set-xmark'))?.split('/')[0]);
+  const protocol = optionOf(words, '-p');
+  const ports = optionOf(words, '--dports') ?? optionOf(words, '--dport');
+  const mark = Number((optionOf(words, '--set-mark') ?? optionOf(words, '--set-xmark'))?.split('/')[0]);
   if (!Number.isInteger(mark) || (protocol !== undefined && PROTOCOLS[protocol] === undefined)) return undefined;
-  return { family, destination: prefixOf(words, '-d'), source: prefixOf(words, '-s'), protocol: protocol === undefined ? undefined : PROTOCOLS[protocol], ports: ports?.split(',').map(portRange), mark };
+  return {
+    family,
+    destination: prefixOf(words, '-d'),
+    source: prefixOf(words, '-s'),
+    protocol: protocol === undefined ? undefined : PROTOCOLS[protocol],
+    ports: ports?.split(',').map(portRange),
+    mark,
+  };
 }
 
 function prefixOf(words: readonly string[], option: string): Matcher | undefined {
-  const prefix = valueOf(words, option);
+  const prefix = optionOf(words, option);
   return prefix === undefined ? undefined : matcher([prefix]);
 }
 
@@ -88,7 +113,7 @@ function portRange(text: string): [number, number] {
   return [Number(low), Number(high)];
 }
 
-function valueOf(words: readonly string[], option: string): string | undefined {
+function optionOf(words: readonly string[], option: string): string | undefined {
   const at = words.indexOf(option);
   return at < 0 ? undefined : words[at + 1];
 }

@@ -1,9 +1,20 @@
 /** The director under test in Node. */
-import { bytesOf, NodeSkb, RedirectNeighbour, type Redirection, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
+import { bytesOf, NodeSkb, type Redirection, RedirectNeighbour, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { createEnvironment, MapDirector, NodePlane } from '@ipvsd/director';
 import { AF_INET, Connection, connections, Population, population, sweep, TICK_NS } from '@ipvsd/ipvs';
 import { formatIp } from '@ipvsd/linux';
-import { answerRoute, BOOT_NS, type Fate, frameOf, IFINDEX, nanoseconds, type Side, sideOf, type TestPlane, type TestPlaneOptions } from './plane.ts';
+import {
+  answerRoute,
+  BOOT_NS,
+  type Fate,
+  frameOf,
+  IFINDEX,
+  nanoseconds,
+  type Side,
+  sideOf,
+  type TestPlane,
+  type TestPlaneOptions,
+} from './plane.ts';
 
 /** Small maps: what a scenario needs, so that a world costs next to nothing. */
 const SMALL = 2048;
@@ -49,7 +60,12 @@ export class NodeTestPlane implements TestPlane {
 
   receive(packet: Uint8Array, side: Side, mark: number): readonly Fate[] {
     const ifindex = IFINDEX[side];
-    const skb = new NodeSkb(frameOf(packet, side), { ifindex, ingressIfindex: ifindex, mark, hash: this.#nextRandom() });
+    const skb = new NodeSkb(frameOf(packet, side), {
+      ifindex,
+      ingressIfindex: ifindex,
+      mark,
+      hash: this.#nextRandom(),
+    });
     const verdict = this.#plane.receive(skb);
     this.#deadline = Math.min(this.#deadline, this.#now + SHORTEST_TIMEOUT);
     const made = skb.clones.map((clone) => sent(clone, clone.packet!));

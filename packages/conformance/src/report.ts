@@ -30,7 +30,8 @@ export function formatResult(result: Result): string {
   return `${nameOf(result)}: differs at event ${event}, ${what}: expected ${short(expected)}, got ${short(actual)}${more}`;
 }
 
-const short = (text: string): string => (text.length > 400 ? `${JSON.stringify(text.slice(0, 400))}...` : JSON.stringify(text));
+const short = (text: string): string =>
+  text.length > 400 ? `${JSON.stringify(text.slice(0, 400))}...` : JSON.stringify(text);
 
 export interface Score {
   total: number;

@@ -1,11 +1,13 @@
 /** Plays the topics of a folder, one scenario after the other. */
+
+import type { Names } from '@ipvsd/ipvsadm';
+import { openPorts, playScenario, type Scenario } from './events.ts';
 import { NodeTestPlane } from './node-plane.ts';
 import { Recordings } from './recordings.ts';
 import type { Excuses, Result } from './report.ts';
 import { nameOf } from './report.ts';
 import { type MakePlane, recordedNames } from './stage.ts';
 import { playStates, type StateSequence } from './states.ts';
-import type { Names } from '@ipvsd/ipvsadm';
 
 export interface RunOptions {
   readonly folder: string;
@@ -42,7 +44,25 @@ const states = (name: string): Topic => ({
   },
 });
 
-export const TOPICS: readonly Topic[] = [states('tcp-states'), states('sctp-states')];
+const scenarios = (name: string): Topic => ({
+  name,
+  file: `${name}.jsonl`,
+  async *play({ recordings, makePlane, names, wanted }) {
+    const all = recordings.lines<Scenario>(`${name}.jsonl`);
+    const open = openPorts(all);
+    for (const scenario of all) {
+      if (wanted(scenario.scenario)) yield await playScenario(name, scenario, { makePlane, names, open });
+    }
+  },
+});
+
+export const TOPICS: readonly Topic[] = [
+  scenarios('scheduling'),
+  scenarios('behaviour'),
+  scenarios('random-sequences'),
+  states('tcp-states'),
+  states('sctp-states'),
+];
 
 export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const recordings = new Recordings(options.folder);

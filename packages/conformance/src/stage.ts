@@ -49,16 +49,16 @@ export class Stage {
   }
 
   async ipvsadm(args: readonly string[]): Promise<CommandOutput> {
-    let [stdout, stderr] = ['', ''];
+    const [stdout, stderr] = [new Captured(), new Captured()];
     const status = await runIpvsadm(args, {
       director: () => this.plane.director,
       stdin: noInput(),
-      stdout: { write: (text) => void (stdout += text) },
-      stderr: { write: (text) => void (stderr += text) },
+      stdout,
+      stderr,
       names: this.#names,
       programName: 'ipvsadm',
     });
-    return { status, stdout, stderr };
+    return { status, stdout: stdout.text, stderr: stderr.text };
   }
 
   /** What writing to /proc/sys/net/ipv4/vs answers: undefined when it is taken. */
@@ -77,6 +77,13 @@ export class Stage {
   }
 }
 
+class Captured {
+  text = '';
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
 async function* noInput(): AsyncGenerator<string> {}
 
 const HOSTS = `
@@ -90,4 +97,8 @@ const HOSTS = `
 /** Names as the recordings' machine knew them. */
 export const recordedNames = (services: string): Names => fileNames(HOSTS, services);
 
-export const splitArgs = (args: string): string[] => args.trim().split(/\s+/).filter((word) => word !== '');
+export const splitArgs = (args: string): string[] =>
+  args
+    .trim()
+    .split(/\s+/)
+    .filter((word) => word !== '');

@@ -3,9 +3,9 @@
  * nothing by themselves, and after each the entry's state, its time left, and whether the packet came out on the other side.
  */
 import type { ConnectionEntry } from '@ipvsd/director';
+import type { Names } from '@ipvsd/ipvsadm';
 import type { Difference, Result } from './report.ts';
 import { type MakePlane, Stage, splitArgs } from './stage.ts';
-import type { Names } from '@ipvsd/ipvsadm';
 import { type Ends, parsePacket, sctpPacket, tcpPacket } from './wire.ts';
 
 export interface StateSequence {
@@ -81,15 +81,14 @@ function send(stage: Stage, what: string, ends: SetupEnds, method: string): numb
   if (!inward && !what.startsWith('o')) throw new Error(`Cannot play "${what}": a step is i..., o... or zN`);
   const client = { source: ends.client, sourcePort: CLIENT_PORT, destination: ends.vip, destinationPort: ends.vport };
   const server =
-    method === 'nat'
-      ? { source: ends.real, sourcePort: ends.rport }
-      : { source: ends.vip, sourcePort: ends.vport };
+    method === 'nat' ? { source: ends.real, sourcePort: ends.rport } : { source: ends.vip, sourcePort: ends.vport };
   const to = inward ? client : { ...server, destination: ends.client, destinationPort: CLIENT_PORT };
   const packet = ends.protocol === 'sctp' ? craftSctp(what.slice(1), to) : craftTcp(what.slice(1), to);
   const kind = parsePacket(packet).protocol;
   let forwarded = 0;
   const unwatch = stage.network.watch((seen, side, direction) => {
-    if (direction === 'out' && side === (inward ? 'server' : 'client') && parsePacket(seen).protocol === kind) forwarded++;
+    if (direction === 'out' && side === (inward ? 'server' : 'client') && parsePacket(seen).protocol === kind)
+      forwarded++;
   });
   stage.network.toDirector(packet, inward ? 'client' : 'server');
   stage.clock.settle();
@@ -159,7 +158,15 @@ const CHUNKS: Readonly<Record<string, number>> = {
   CWR: 13,
   SHUTDOWN_COMPLETE: 14,
 };
-const BODIES: Readonly<Record<string, number>> = { DATA: 16, INIT: 16, INIT_ACK: 16, SACK: 12, SHUTDOWN: 4, COOKIE_ECHO: 8, HB: 8 };
+const BODIES: Readonly<Record<string, number>> = {
+  DATA: 16,
+  INIT: 16,
+  INIT_ACK: 16,
+  SACK: 12,
+  SHUTDOWN: 4,
+  COOKIE_ECHO: 8,
+  HB: 8,
+};
 
 function craftSctp(names: string, ends: Ends): Uint8Array {
   const chunks = names.split('+').map((name) => {

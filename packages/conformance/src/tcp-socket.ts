@@ -30,6 +30,8 @@ const SECOND = 1_000_000;
 const INITIAL_TIMEOUT = SECOND;
 const MINIMUM_TIMEOUT = 200 * MILLISECOND;
 const MAXIMUM_TIMEOUT = 120 * SECOND;
+/** With more than one segment on its way nobody waits for a delayed acknowledgement. */
+const PROBE_TIMEOUT = 20 * MILLISECOND;
 const DELAYED_ACK = 40 * MILLISECOND;
 const SYN_RETRIES = 6;
 const SYN_ACK_RETRIES = 5;
@@ -58,6 +60,8 @@ export class TcpSocket {
   #retransmit: Timer | undefined;
   #retries = 0;
   #probed = false;
+  /** A timeout has passed, and not all is acknowledged since. */
+  #recovering = false;
   #delayed: Timer | undefined;
   #quick = QUICK_ACKS;
   /** A dialogue: answers follow requests, so acknowledgements wait for them. */
@@ -169,6 +173,9 @@ export class TcpSocket {
     this.#queue = this.#queue.filter(({ sequence, length }) => distance(sequence + length, number) > 0);
     this.#retries = 0;
     this.#probed = false;
+    const [oldest] = this.#queue;
+    if (this.#recovering && oldest !== undefined) this.#transmit(oldest.flags, oldest.sequence, oldest.payload);
+    this.#recovering &&= oldest !== undefined;
     this.#arm();
     if (number !== this.#next) return;
     if (this.state === 'FIN_WAIT1') this.#halfClosed();
@@ -182,7 +189,7 @@ export class TcpSocket {
     if (length === 0 && !ends) return;
     if (p.sequence !== this.#expected) {
       // Seen before, or something before it is missing: say at once what is expected.
-      this.#acknowledge();
+      this.#acknowledgeOddly();
       return;
     }
     if (length > 0 && this.#orphan) {
@@ -219,12 +226,17 @@ export class TcpSocket {
       this.#quick--;
       this.#acknowledge();
     } else if (this.#delayed === undefined) {
-      this.#delayed = this.host.clock.after(DELAYED_ACK, () => this.#acknowledge());
+      this.#delayed = this.host.clock.kernelTimer(DELAYED_ACK, () => this.#acknowledge());
     }
   }
 
   #acknowledge(): void {
     this.#transmit('A', this.#next, NOTHING);
+  }
+
+  /** With a SACK block: of what was seen twice (RFC 2883), or of what lies beyond a gap. */
+  #acknowledgeOddly(): void {
+    this.#transmit('A', this.#next, NOTHING, 'sack');
   }
 
   // Sending --------------------------------------------------------------------------------------------------------
@@ -245,11 +257,13 @@ export class TcpSocket {
     this.#next = (this.#next + length) >>> 0;
     this.#queue.push(sent);
     if (payload.length > 0 && this.host.clock.now - this.#lastReceived < DELAYED_ACK) this.#dialogue = true;
+    // After a timeout one segment at a time is on its way.
+    if (this.#recovering) return;
     this.#transmit(flags, sent.sequence, payload);
-    if (this.#queue.length === 1) this.#arm();
+    this.#arm();
   }
 
-  #transmit(flags: string, sequence: number, payload: Uint8Array): void {
+  #transmit(flags: string, sequence: number, payload: Uint8Array, options: 'data' | 'sack' = 'data'): void {
     if (this.#delayed !== undefined) this.#delayed.cancelled = true;
     this.#delayed = undefined;
     const { local, localPort, remote, remotePort } = this.ends;
@@ -263,7 +277,7 @@ export class TcpSocket {
         sequence,
         acknowledgement: flags.includes('A') ? this.#expected : 0,
         payload,
-        options: flags.includes('S') ? 'syn' : flags === 'R' ? 'none' : 'data',
+        options: flags.includes('S') ? 'syn' : flags === 'R' ? 'none' : options,
       }),
     );
   }
@@ -274,25 +288,38 @@ export class TcpSocket {
     this.#retransmit = undefined;
     if (this.#queue.length === 0) return;
     const handshake = this.state === 'SYN_SENT' || this.state === 'SYN_RECV';
-    const first = handshake ? INITIAL_TIMEOUT : MINIMUM_TIMEOUT;
+    const probe = !handshake && !this.#probed && this.#retries === 0 && this.#queue.length > 1;
+    const first = handshake ? INITIAL_TIMEOUT : probe ? PROBE_TIMEOUT : MINIMUM_TIMEOUT;
     const timeout = Math.min(first * 2 ** this.#retries, MAXIMUM_TIMEOUT);
-    this.#retransmit = this.host.clock.after(timeout, () => this.#again());
+    this.#retransmit = this.host.clock.kernelTimer(timeout, () => this.#again());
   }
 
   #again(): void {
     const [oldest] = this.#queue;
     if (oldest === undefined) return;
     const handshake = this.state === 'SYN_SENT' || this.state === 'SYN_RECV';
-    const most = handshake ? (this.state === 'SYN_SENT' ? SYN_RETRIES : SYN_ACK_RETRIES) : this.#orphan ? ORPHAN_RETRIES : RETRIES;
+    const most = handshake
+      ? this.state === 'SYN_SENT'
+        ? SYN_RETRIES
+        : SYN_ACK_RETRIES
+      : this.#orphan
+        ? ORPHAN_RETRIES
+        : RETRIES;
     if (this.#retries >= most) {
       this.#fail('ETIMEDOUT');
       return;
     }
-    // The first time it is a loss probe, after which the timer starts anew at its full length.
-    if (!handshake && !this.#probed) this.#probed = true;
-    else this.#retries++;
+    // The first time it is a loss probe: the newest again, after which the timer starts anew at its full length.
+    let again = oldest;
+    if (!handshake && !this.#probed) {
+      this.#probed = true;
+      again = this.#queue.at(-1)!;
+    } else {
+      this.#retries++;
+      if (!handshake) this.#recovering = true;
+    }
     this.host.retransmissions++;
-    this.#transmit(oldest.flags, oldest.sequence, oldest.payload);
+    this.#transmit(again.flags, again.sequence, again.payload);
     this.#arm();
   }
 
@@ -310,7 +337,7 @@ export class TcpSocket {
 
   #lastFor(microseconds: number): void {
     if (this.#lasting !== undefined) this.#lasting.cancelled = true;
-    this.#lasting = this.host.clock.after(microseconds, () => this.#end());
+    this.#lasting = this.host.clock.kernelTimer(microseconds, () => this.#end());
   }
 
   #fail(error: string): void {
@@ -321,7 +348,8 @@ export class TcpSocket {
   #end(): void {
     this.state = 'CLOSED';
     this.#queue = [];
-    for (const timer of [this.#retransmit, this.#delayed, this.#lasting]) if (timer !== undefined) timer.cancelled = true;
+    for (const timer of [this.#retransmit, this.#delayed, this.#lasting])
+      if (timer !== undefined) timer.cancelled = true;
     this.#delayed = undefined;
     this.host.forget(this);
   }

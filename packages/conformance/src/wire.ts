@@ -88,18 +88,21 @@ export interface TcpSegment extends Ends {
   readonly sequence: number;
   readonly acknowledgement: number;
   readonly payload?: Uint8Array;
-  /** As the stack says them: `syn` 20 bytes, `data` 12 bytes (timestamps), `none`. */
-  readonly options?: 'syn' | 'data' | 'none';
+  /** As the stack says them: `syn` 20 bytes, `data` 12 bytes (timestamps), `sack` 12 more, `none`. */
+  readonly options?: 'syn' | 'data' | 'sack' | 'none';
 }
 
 const FLAGS = 'FSRPAU';
 const SYN_OPTIONS = Uint8Array.of(2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7);
 const DATA_OPTIONS = Uint8Array.of(1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 1);
+const SACK_OPTIONS = Uint8Array.of(...DATA_OPTIONS, 1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2);
 const NOTHING = new Uint8Array(0);
 
 export function tcpPacket(segment: TcpSegment): Uint8Array {
   const payload = segment.payload ?? NOTHING;
-  const options = { syn: SYN_OPTIONS, data: DATA_OPTIONS, none: NOTHING }[segment.options ?? 'none'];
+  const options = { syn: SYN_OPTIONS, data: DATA_OPTIONS, sack: SACK_OPTIONS, none: NOTHING }[
+    segment.options ?? 'none'
+  ];
   const bytes = new Uint8Array(20 + options.length + payload.length);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, segment.sourcePort);
@@ -172,7 +175,13 @@ export function icmpPacket(
   bytes[1] = code;
   view.setUint32(4, rest);
   bytes.set(body, 8);
-  const init = { source, destination, protocol: v4 ? ICMP : ICMPV6, doNotFragment: false, tos: v4 && type !== 0 ? 0xc0 : 0 };
+  const init = {
+    source,
+    destination,
+    protocol: v4 ? ICMP : ICMPV6,
+    doNotFragment: false,
+    tos: v4 && type !== 0 ? 0xc0 : 0,
+  };
   view.setUint16(2, v4 ? internetChecksum(bytes) : withPseudoHeader(init, bytes));
   return ipPacket(init, bytes);
 }
@@ -235,6 +244,18 @@ export function parsePacket(ip: Uint8Array): Parsed {
   };
 }
 
+/** One line, as tcpdump would print it. */
+export function describePacket(ip: Uint8Array): string {
+  const p = parsePacket(ip);
+  const what =
+    p.protocol === TCP
+      ? `Flags [${p.flags}], seq ${p.sequence}, ack ${p.acknowledgement}`
+      : [ICMP, ICMPV6].includes(p.protocol)
+        ? `ICMP type ${p.transport[0]} code ${p.transport[1]}`
+        : `protocol ${p.protocol}`;
+  return `${p.source}.${p.sourcePort} > ${p.destination}.${p.destinationPort}: ${what}, length ${ip.length}`;
+}
+
 /** One hop less; undefined where that was the last. */
 export function hopLess(ip: Uint8Array): Uint8Array | undefined {
   const copy = ip.slice();
@@ -255,7 +276,12 @@ export function decapsulate(ip: Uint8Array): Uint8Array {
   if (protocol === IPIP || protocol === IPV6_IN_IP) return transport.slice();
   if (protocol === GRE) return transport.slice(transport[0]! & 0x80 ? 8 : 4);
   // GUE: UDP, then a word whose low five bits of the first byte count the option words.
-  if (protocol === UDP && transport.length > 12 && [IPIP, IPV6_IN_IP].includes(transport[9]!) && transport[8]! >> 6 === 0) {
+  if (
+    protocol === UDP &&
+    transport.length > 12 &&
+    [IPIP, IPV6_IN_IP].includes(transport[9]!) &&
+    transport[8]! >> 6 === 0
+  ) {
     const inner = transport.slice(12 + (transport[8]! & 31) * 4);
     if (inner.length >= 20 && [4, 6].includes(inner[0]! >> 4)) return inner;
   }
