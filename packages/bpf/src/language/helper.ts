@@ -392,4 +392,5 @@ export const MAP_HELPERS = {
   pop: 88,
   ringOutput: 130,
   loop: 181,
+  lookupPercpu: 195,
 } as const;

@@ -84,6 +84,13 @@ class ArrayMapOf<V extends Fields> extends MapDefinition {
   }
 }
 
+class PercpuArrayOf<V extends Fields> extends ArrayMapOf<V> {
+  /** The element as another CPU has it; null beyond the end and for a CPU that there is not. In Node there is CPU 0. */
+  atCpu(index: u32, cpu: u32): View<V> | null {
+    return cpu === 0 ? this.at(index) : null;
+  }
+}
+
 class SingleOf<V extends Fields> extends MapDefinition {
   /** The one element; reached with no lookup. */
   get only(): View<V> {
@@ -111,6 +118,7 @@ class RingBufferOf extends MapDefinition {
 
 export type HashMap<K extends Key, V extends Fields> = HashMapOf<K, V>;
 export type ArrayMap<V extends Fields> = ArrayMapOf<V>;
+export type PercpuArray<V extends Fields> = PercpuArrayOf<V>;
 export type Single<V extends Fields> = SingleOf<V>;
 export type Queue<V extends Fields> = QueueOf<V>;
 export type RingBuffer = RingBufferOf;
@@ -129,7 +137,7 @@ export const lpmTrie = <K extends Key, V extends Fields>(name: string, key: K, v
 export const arrayMap = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new ArrayMapOf<V>('array', name, U32_KEY, value, options);
 export const percpuArray = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
-  new ArrayMapOf<V>('percpuArray', name, U32_KEY, value, options);
+  new PercpuArrayOf<V>('percpuArray', name, U32_KEY, value, options);
 /** An array of one element, whose address is part of the program: `settings.only.field` costs one load. */
 export const single = <V extends Fields>(name: string, value: Struct<V>) =>
   new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1 });
