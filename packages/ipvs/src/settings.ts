@@ -17,12 +17,35 @@ export const Settings = struct('settings', {
   clock: u32,
   /** Connections that may exist; the maps are made for it. */
   maxConnections: u32,
-  /** Timeout in ticks by TCP state. */
-  tcpTimeouts: array(u32, 16),
-  udpTimeout: u32,
-  /** 1: a SYN on a closing entry that nobody controls opens a new connection (conn_reuse_mode). */
+  /** Timeouts in ticks: of each protocol 16, by state. */
+  timeouts: array(u32, 48),
+  /** conn_reuse_mode, its bits. */
   connectionReuse: u32,
   expireNoDestination: u32,
+  expireQuiescentTemplate: u32,
+  sloppyTcp: u32,
+  sloppySctp: u32,
+  cacheBypass: u32,
+  natIcmpSend: u32,
+  scheduleIcmp: u32,
+  ignoreTunneled: u32,
+  /** 1 while this director is a backup that must not balance (backup_only, and a backup daemon runs). */
+  backupOnly: u32,
+  /** Modes of the defence, 0 to 3; 1 and 2 are exchanged by the data plane itself (defence.ts). */
+  secureTcp: u32,
+  dropEntry: u32,
+  dropPacket: u32,
+  /** amemthresh in pages, and am_droprate. */
+  memoryThreshold: u32,
+  dropRate: u32,
+  runEstimation: u32,
+  /** lblc_expiration and lblcr_expiration in ticks. */
+  localityExpiration: u32,
+  replicationExpiration: u32,
+  /** CPUs that may count packets. */
+  cpus: u32,
+  /** 1 where rules give packets a firewall mark (service/mark.ts). */
+  markRules: u32,
 });
 export type Settings = ViewOf<typeof Settings>;
 

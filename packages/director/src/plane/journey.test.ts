@@ -175,8 +175,11 @@ describe('a connection', () => {
   test('counts packets and bytes of both directions at its real server', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     director.execute(add('192.168.45.2', 80));
+    plane.call(sweep, sweep.context.create());
     fromClient(40_000, 'S');
     send({ source: '192.168.45.2', destination: CLIENT, sourcePort: 80, destinationPort: 40_000, flags: 'SA' });
+    now += 3n * 10n ** 9n;
+    plane.call(sweep, sweep.context.create());
     const { stats } = director.service(service)!;
     expect(stats).toEqual({ connections: 1n, inPackets: 1n, outPackets: 1n, inBytes: 40n, outBytes: 40n });
   });

@@ -3,25 +3,14 @@
  *
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
-import { bytesOf, ntohs } from '@ipvsd/bpf';
-import {
-  Connection,
-  connections,
-  Settings,
-  secondsOf,
-  settings,
-  TCP_STATES,
-  TCP_TIMEOUTS,
-  TICK_NS,
-  ticksOf,
-} from '@ipvsd/ipvs';
+import { bytesOf } from '@ipvsd/bpf';
+import { Connection, connections, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
 import type { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
-  noFigures,
   type ServiceId,
   type SyncDaemon,
   serviceKey,
@@ -31,10 +20,11 @@ import {
 import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
-import { loadAddress, protocolName } from './codec.ts';
+import { connectionEntry } from './connection-entry.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
-import { addStats, StatsReader } from './stats.ts';
+import { fillSettings, liveSysctls } from './settings-codec.ts';
+import { StatsReader } from './stats.ts';
 import { type Stored, StoredTable, supportedSchedulers } from './stored-table.ts';
 
 export interface MapDirectorOptions {
@@ -58,7 +48,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     const schedulers = new Set(supportedSchedulers());
     this.#environment = { ...host, hasScheduler: (name) => schedulers.has(name) };
     this.#stats = new StatsReader(plane);
-    this.#stored = new StoredTable(plane, this.#stats);
+    this.#stored = new StoredTable(plane, this.#stats, () => this.#ticks());
   }
 
   execute(command: Command): void {
@@ -97,21 +87,8 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   *connections(): Iterable<ConnectionEntry> {
     const now = this.#ticks();
     for (const [, value] of this.plane.store(connections).entries()) {
-      const c = Connection.on(value);
-      if (c.alive !== 1) continue;
-      const left = c.timeout - ((now - c.lastSeen) >>> 0);
-      if (left <= 0) continue;
-      yield {
-        protocol: protocolName(c.protocol),
-        client: { address: loadAddress(c.client, c.family), port: ntohs(c.clientPort) },
-        virtual: { address: loadAddress(c.virtual, c.family), port: ntohs(c.virtualPort) },
-        real: { address: loadAddress(c.real, c.family), port: ntohs(c.realPort) },
-        state: c.protocol === 6 ? (TCP_STATES[c.state] ?? 'NONE') : 'UDP',
-        expiresSeconds: Math.floor(secondsOf(left)),
-        synced: false,
-        persistenceEngine: null,
-        persistenceData: null,
-      };
+      const entry = connectionEntry(Connection.on(value), now);
+      if (entry !== undefined) yield entry;
     }
   }
 
@@ -124,30 +101,22 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   }
 
   sysctls(): ReadonlyMap<string, string> {
-    return sysctlsOf(readDocument(this.plane.store(registry)));
+    const live = Settings.on(this.plane.store(settings).lookup(KEY)!);
+    return liveSysctls(sysctlsOf(readDocument(this.plane.store(registry))), live);
   }
 
   totals(): Totals {
-    const services = [...this.#stored.readAll().values()].map(({ service }) => service.stats);
-    const stats = addStats(this.#stats.removed(), ...services);
-    return { stats, rates: noFigures, perCpu: [stats] };
+    const { stats, rates } = this.#stats.total();
+    return { stats, rates, perCpu: [stats] };
   }
 
   /** Write the settings that packets read; done once when the maps are made, and whenever they change. */
   writeSettings(document: Document = readDocument(this.plane.store(registry)), maxConnections?: number): void {
     const store = this.plane.store(settings);
     const s = Settings.on(store.lookup(KEY)!);
-    const sysctls = sysctlsOf(document);
-    const number = (name: string): number => Number(sysctls.get(name));
     if (maxConnections !== undefined) s.maxConnections = maxConnections;
-    const { tcp, tcpFin, udp } = document.timeouts;
-    for (const [state, seconds] of TCP_TIMEOUTS.entries()) {
-      const name = TCP_STATES[state];
-      s.tcpTimeouts.set(state, ticksOf(name === 'ESTABLISHED' ? tcp : name === 'FIN_WAIT' ? tcpFin : seconds));
-    }
-    s.udpTimeout = ticksOf(udp);
-    s.connectionReuse = number('conn_reuse_mode') >>> 0;
-    s.expireNoDestination = number('expire_nodest_conn') >>> 0;
+    s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
+    fillSettings(s, sysctlsOf(document), document);
     store.update(KEY, bytesOf(s));
   }
 

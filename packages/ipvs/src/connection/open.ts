@@ -1,66 +1,47 @@
-/** A new connection: a real server chosen, an entry filled, both directions let in. */
-import { assign, be16, raw, struct, u8, type u32, type ViewOf } from '@ipvsd/bpf';
-import type { Family } from '../family.ts';
-import { Address6 } from '../packet/address.ts';
-import { schedule } from '../scheduler/index.ts';
-import { countConnection, METHOD_MASQ, NONE, type Service, servers, serviceStates } from '../service/service.ts';
-import { type Connection, connections, INACTIVE, NO_OUTPUT, returnSlot, takeSlot } from './connection.ts';
-import { bind, enter } from './lifecycle.ts';
+/**
+ * A first packet of a connection: which real server is to have it, and the entry that remembers.
+ *
+ * in: the virtual service and what the packet says; out: the number of a connection, or why there is none.
+ */
+import { type be16, htons, raw, type u32 } from '@ipvsd/bpf';
+import { chooseServer } from '../scheduler/index.ts';
+import { NONE, SERVICE_PERSISTENT, type Service, servers } from '../service/service.ts';
+import { now as clock } from '../settings.ts';
+import { connections } from './connection.ts';
+import { makeConnection } from './make.ts';
+import { IGNORED, LAST_CONNECTION, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
+import { templateFor } from './template.ts';
 
-/** What the first packet says. */
-export const Opening = struct('opening', {
-  client: Address6,
-  virtual: Address6,
-  clientPort: be16,
-  virtualPort: be16,
-  protocol: u8,
-});
-export type Opening = ViewOf<typeof Opening>;
+const FTP_DATA = htons(20);
 
-/** The number of the real server that is to have it, or NONE. */
-export function chooseServer(service: Service, opening: Opening): u32 {
-  const state = serviceStates.at(service.index);
-  return state === null ? NONE : schedule(service, state, opening);
+/** @subprog */
+export function open(service: Service, opening: Opening): u32 {
+  // Active FTP: the real server calls the client, nothing is balanced.
+  if (opening.clientPort === FTP_DATA) return IGNORED;
+  if ((service.flags & SERVICE_PERSISTENT) !== 0) return openPersistent(service, opening);
+  if (service.mark === 0 && opening.virtualPort !== service.port) return NO_SERVER;
+  const chosen = chooseServer(service, opening);
+  if (chosen === NONE) return NO_SERVER;
+  return makeConnection(service, opening, chosen, portAt(chosen, opening), 0);
 }
 
-/** Ticks until the first state sets its own timeout (3 s). */
-const INITIAL_TIMEOUT = 2861;
-
-/** The number of the new connection, or NONE where the table is full. */
-export function openConnection(family: Family, opening: Opening, chosen: u32, mark: u32, now: u32): u32 {
-  const server = servers.at(chosen);
-  if (server === null) return NONE;
-  const index = takeSlot();
-  if (index === NONE) return NONE;
-  const c = connections.at(index);
-  if (c === null) return NONE;
-  assign(c.client, opening.client);
-  assign(c.virtual, opening.virtual);
-  assign(c.real, server.address);
-  c.clientPort = opening.clientPort;
-  c.virtualPort = opening.virtualPort;
-  c.realPort = raw(server.port) !== 0 ? server.port : opening.virtualPort;
-  c.protocol = opening.protocol;
-  c.family = family.number;
-  c.flags = server.method === METHOD_MASQ ? INACTIVE : INACTIVE | NO_OUTPUT;
-  c.state = 0;
-  c.timeout = INITIAL_TIMEOUT;
-  c.lastSeen = now;
-  c.server = chosen;
-  c.inPackets = 0;
-  c.mark = mark;
-  c.controller = 0;
-  c.controls = 0;
-  c.route.ifindex = 0;
-  c.alive = 1;
-  if (!enter(family, c, index)) {
-    c.alive = 0;
-    returnSlot(index);
-    return NONE;
-  }
-  bind(server);
-  countConnection(chosen);
-  return index;
+function openPersistent(service: Service, opening: Opening): u32 {
+  const number = templateFor(service, opening);
+  if (number > LAST_CONNECTION) return number;
+  const template = connections.at(number);
+  if (template === null) return TABLE_FULL;
+  const server = template.server;
+  // Only the service's own port is mapped; any other is the same at the real server.
+  const port = opening.virtualPort === service.port ? portAt(server, opening) : opening.virtualPort;
+  const opened = makeConnection(service, opening, server, port, number + 1);
+  if (opened > LAST_CONNECTION) return opened;
+  // The template lives on from now, with its own timeout.
+  template.lastSeen = clock();
+  return opened;
 }
 
-export type { Connection };
+/** The real server's port, or the packet's where it has none of its own. */
+function portAt(number: u32, opening: Opening): be16 {
+  const server = servers.at(number);
+  return server !== null && raw(server.port) !== 0 ? server.port : opening.virtualPort;
+}
