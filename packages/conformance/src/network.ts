@@ -20,6 +20,8 @@ export interface NetworkOptions {
   readonly forward: string;
   /** Ports that real servers listen on, as `tcp 80`. */
   readonly open: ReadonlySet<string>;
+  /** Nobody but the director answers. */
+  readonly mute: boolean;
 }
 
 /** A frame seen on one side of the director, either way. */
@@ -36,7 +38,10 @@ export class Network {
   readonly #watchers = new Set<Watcher>();
   readonly #byAddress = new Map<string, Host>();
 
-  constructor({ clock, plane, site, marks, forward, open }: NetworkOptions) {
+  readonly #mute: boolean;
+
+  constructor({ clock, plane, site, marks, forward, open, mute }: NetworkOptions) {
+    this.#mute = mute;
     this.clock = clock;
     this.#plane = plane;
     this.#site = site;
@@ -109,6 +114,7 @@ export class Network {
   /** Out of the director's interface, to the host with that link address. */
   #leave(packet: Uint8Array, side: Side, hop: string): void {
     this.#see(packet, side, 'out');
+    if (this.#mute) return;
     if (side === 'client') this.#toClientSide(packet);
     else this.clock.after(0, () => this.#byAddress.get(hop)?.deliver(packet));
   }

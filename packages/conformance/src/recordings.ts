@@ -1,5 +1,5 @@
 /** Reads a folder of recordings; a line that is no JSON or a file that is not there is an error that names it. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export class Recordings {
@@ -18,6 +18,10 @@ export class Recordings {
     const path = join(this.folder, file);
     if (!existsSync(path)) throw new Error(`Cannot read recordings: there is no file "${path}"`);
     return readFileSync(path);
+  }
+
+  files(folder: string): string[] {
+    return this.has(folder) ? readdirSync(join(this.folder, folder)).sort() : [];
   }
 
   lines<T>(file: string): T[] {

@@ -3,6 +3,7 @@
 import type { Names } from '@ipvsd/ipvsadm';
 import { openPorts, playScenario, type Scenario } from './events.ts';
 import { NodeTestPlane } from './node-plane.ts';
+import { behaviourFlows, type Flow, replay } from './packets.ts';
 import { Recordings } from './recordings.ts';
 import type { Excuses, Result } from './report.ts';
 import { nameOf } from './report.ts';
@@ -56,12 +57,28 @@ const scenarios = (name: string): Topic => ({
   },
 });
 
+const packets: Topic = {
+  name: 'packets',
+  file: 'packets.jsonl',
+  async *play({ recordings, makePlane, names, wanted }) {
+    const flows = recordings.lines<Flow>('packets.jsonl');
+    if (recordings.has('ftp.jsonl')) flows.push(...recordings.lines<Flow>('ftp.jsonl'));
+    if (recordings.has('behaviour.jsonl')) {
+      flows.push(...behaviourFlows(recordings.lines<Scenario>('behaviour.jsonl'), recordings.files('behaviour-pcaps')));
+    }
+    for (const flow of flows) {
+      if (wanted(flow.name)) yield await replay('packets', flow, { recordings, makePlane, names });
+    }
+  },
+};
+
 export const TOPICS: readonly Topic[] = [
   scenarios('scheduling'),
   scenarios('behaviour'),
   scenarios('random-sequences'),
   states('tcp-states'),
   states('sctp-states'),
+  packets,
 ];
 
 export async function* run(options: RunOptions): AsyncGenerator<Result> {

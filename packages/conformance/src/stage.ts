@@ -17,6 +17,8 @@ export interface StageOptions {
   readonly local?: readonly string[];
   readonly open?: ReadonlySet<string>;
   readonly seed?: number;
+  /** Hosts that take packets and answer nothing: for replays of captures. */
+  readonly mute?: boolean;
 }
 
 export interface CommandOutput {
@@ -45,6 +47,7 @@ export class Stage {
       marks: this.marks,
       forward: options.forward,
       open: options.open ?? new Set(),
+      mute: options.mute ?? false,
     });
   }
 
