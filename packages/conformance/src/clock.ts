@@ -40,7 +40,7 @@ export class Clock {
 
   /** A timer of the recording machine's kernel: whole ticks, and of those that are due together the last one set goes first. */
   kernelTimer(microseconds: number, run: () => void): Timer {
-    const ticks = Math.floor(this.now / TICK) + Math.ceil(microseconds / TICK);
+    const ticks = Math.floor(this.now / TICK) + Math.max(1, Math.ceil(microseconds / TICK));
     const timer = { at: ticks * TICK, run, cancelled: false, order: -this.#order++ };
     insert(this.#queue, timer);
     return timer;

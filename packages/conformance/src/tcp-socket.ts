@@ -66,6 +66,8 @@ export class TcpSocket {
   #quick = QUICK_ACKS;
   /** A dialogue: answers follow requests, so acknowledgements wait for them. */
   #dialogue = false;
+  /** How long an acknowledgement may wait: not at all before the first data came. */
+  #acknowledgeWithin = 0;
   #lastReceived = -Infinity;
   #lasting: Timer | undefined;
   #orphan = false;
@@ -199,7 +201,10 @@ export class TcpSocket {
     }
     this.#expected = (this.#expected + length + (ends ? 1 : 0)) >>> 0;
     this.received += length;
-    this.#lastReceived = this.host.clock.now;
+    if (length > 0) {
+      this.#lastReceived = this.host.clock.now;
+      this.#acknowledgeWithin = DELAYED_ACK;
+    }
     if (ends) this.#otherEndClosed();
     else this.#acknowledgeSoon();
   }
@@ -226,7 +231,7 @@ export class TcpSocket {
       this.#quick--;
       this.#acknowledge();
     } else if (this.#delayed === undefined) {
-      this.#delayed = this.host.clock.kernelTimer(DELAYED_ACK, () => this.#acknowledge());
+      this.#delayed = this.host.clock.kernelTimer(this.#acknowledgeWithin, () => this.#acknowledge());
     }
   }
 
