@@ -5,13 +5,14 @@
  */
 import { assign, htons, type Skb, stack, TC_ACT_OK, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, connections, NO_OUTPUT, ONE_PACKET } from './connection/connection.ts';
-import { connectionAt, expire } from './connection/lifecycle.ts';
+import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { makeBypass } from './connection/make.ts';
 import { open } from './connection/open.ts';
 import { IGNORED, LAST_CONNECTION, NO_SERVER, Opening } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import { type Family, IPV4, IPV6, REQUEST } from './family.ts';
+import { reject } from './forward/reject.ts';
 import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst, mayOpen } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
@@ -35,8 +36,8 @@ const FTP = htons(21);
 export function director(skb: Skb): number {
   if (skb.pktType !== PACKET_HOST) return TC_ACT_OK;
   const protocol = skb.protocol;
-  if (protocol === ETH_P_IP) return journey(skb, IPV4);
-  if (protocol === ETH_P_IPV6) return journey(skb, IPV6);
+  if (protocol === ETH_P_IP && settings.only.services4 !== 0) return journey(skb, IPV4);
+  if (protocol === ETH_P_IPV6 && settings.only.services6 !== 0) return journey(skb, IPV6);
   return TC_ACT_OK;
 }
 
@@ -71,25 +72,31 @@ function journey(skb: Skb, family: Family): number {
     const c = connectionAt(index, clock());
     if (c !== null) {
       if (flow.direction !== REQUEST) return reply(skb, family, ip, ports, transport, c, event);
-      if (!startsAnew(c, event)) return request(skb, family, ip, ports, transport, c, event);
-      expire(c, index);
+      const fate = fateOf(c, event);
+      if (fate === GOES_ON) return request(skb, family, ip, ports, transport, c, event);
+      if (fate === FINISHED) expireSoon(c, index);
+      else expire(c, index);
     }
   }
   return firstPacket(skb, family, ip, ports, transport, event);
 }
 
-/** A known connection's packet that is the first one of another: the old entry goes. */
-function startsAnew(c: Connection, event: u32): boolean {
-  if (c.controls !== 0) return false;
-  const forget = settings.only.expireNoDestination !== 0;
-  if (isFirst(c.protocol, event)) {
-    if (isFinished(c)) return true;
-    const server = servers.at(c.server);
-    if (forget && server !== null && server.weight === 0) return true;
-  }
-  if (!forget) return false;
+const GOES_ON = 0;
+/** The client uses its port anew: the old entry goes, and the packet is a first one. */
+const FINISHED = 1;
+/** The same, as the connection's real server is gone. */
+const FORSAKEN = 2;
+
+/** What a client's packet means for the connection that knows it. */
+function fateOf(c: Connection, event: u32): u32 {
+  if (c.controls !== 0) return GOES_ON;
+  const first = isFirst(c.protocol, event);
+  if (first && isFinished(c)) return FINISHED;
+  if (settings.only.expireNoDestination === 0) return GOES_ON;
   const server = servers.at(c.server);
-  return server !== null && (server.flags & SERVER_AVAILABLE) === 0;
+  if (server === null) return GOES_ON;
+  if ((server.flags & SERVER_AVAILABLE) === 0) return FORSAKEN;
+  return first && server.weight === 0 ? FINISHED : GOES_ON;
 }
 
 /** The bit of conn_reuse_mode for connections whose replies go another way. */
@@ -130,7 +137,7 @@ function firstPacket(
   if (dropsFirstPacket()) return because(REASONS.defence);
   let index: u32 = open(service, opening);
   if (index === NO_SERVER && settings.only.cacheBypass !== 0 && service.mark !== 0) index = makeBypass(opening);
-  if (index > LAST_CONNECTION) return withoutConnection(service, opening, index);
+  if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
   const c = connections.at(index);
   if (c === null) return because(REASONS.corrupt);
   const verdict = request(skb, family, ip, ports, transport, c, event);
@@ -139,9 +146,10 @@ function firstPacket(
 }
 
 /** A service, but no connection: `answer` says why. */
-function withoutConnection(service: Service, opening: Opening, answer: u32): number {
+function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
   if (answer === IGNORED) return because(REASONS.ignored);
   if (answer !== NO_SERVER) return because(REASONS.tableFull);
   if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
-  return because(REASONS.noServer);
+  because(REASONS.noServer);
+  return reject(skb, family);
 }

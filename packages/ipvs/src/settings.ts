@@ -44,6 +44,9 @@ export const Settings = struct('settings', {
   replicationExpiration: u32,
   /** CPUs that may count packets. */
   cpus: u32,
+  /** Virtual services of each family; without any its packets are the host's alone, connections or not. */
+  services4: u32,
+  services6: u32,
   /** 1 where rules give packets a firewall mark (service/mark.ts). */
   markRules: u32,
 });

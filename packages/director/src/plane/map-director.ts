@@ -4,13 +4,15 @@
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
 import { bytesOf } from '@ipvsd/bpf';
-import { Connection, connections, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
+import { Connection, connections, Population, population, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
 import type { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
+  type RealServerId,
+  realServerKey,
   type ServiceId,
   type SyncDaemon,
   serviceKey,
@@ -66,7 +68,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       const draft = new TableDraft(tableOf(before, document), this.#environment);
       const errors = commands.map((command) => draft.apply(command));
       if (atomic && errors.some((error) => error !== undefined)) return errors;
-      this.#write(before, draft.finish(), document);
+      this.#write(before, draft.finish(), document, editedServers(commands, errors));
       for (const [i, command] of commands.entries()) {
         if (command.kind === 'zero' && errors[i] === undefined) this.#zero(command.service);
       }
@@ -86,7 +88,11 @@ export class MapDirector<P extends Plane = Plane> implements Director {
 
   *connections(): Iterable<ConnectionEntry> {
     const now = this.#ticks();
+    const { highest } = Population.on(this.plane.store(population).lookup(KEY)!);
+    let seen = 0;
+    // Entries of an array come in the order of their numbers.
     for (const [, value] of this.plane.store(connections).entries()) {
+      if (seen++ >= highest) return;
       const entry = connectionEntry(Connection.on(value), now);
       if (entry !== undefined) yield entry;
     }
@@ -140,17 +146,40 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     return found;
   }
 
-  #write(before: ReadonlyMap<string, Stored>, after: ServiceTable, document: Document): void {
+  #write(
+    before: ReadonlyMap<string, Stored>,
+    after: ServiceTable,
+    document: Document,
+    edited: ReadonlySet<string>,
+  ): void {
     const allocator = new Allocator(this.plane.store(allocation));
     for (const [key, stored] of before) {
       if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
     }
     for (const [key, wanted] of after.services) {
       const stored = before.get(key);
-      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator);
+      const isEdited = (server: RealServerId): boolean => edited.has(`${key} ${realServerKey(server)}`);
+      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator, isEdited);
     }
     allocator.save();
+    this.#countServices(before, after);
     this.#writeDocument(document, after, before);
+  }
+
+  /** The data plane works for a family only while it has services. */
+  #countServices(before: ReadonlyMap<string, Stored>, after: ServiceTable): void {
+    const store = this.plane.store(settings);
+    const s = Settings.on(store.lookup(KEY)!);
+    const [four, six] = [s.services4, s.services6];
+    for (const { service } of before.values()) {
+      if (service.id.family === 'ipv4') s.services4--;
+      else s.services6--;
+    }
+    for (const { id } of after.services.values()) {
+      if (id.family === 'ipv4') s.services4++;
+      else s.services6++;
+    }
+    if (s.services4 !== four || s.services6 !== six) store.update(KEY, bytesOf(s));
   }
 
   #writeDocument(before: Document, after: ServiceTable, touched: ReadonlyMap<string, Stored>): void {
@@ -176,6 +205,19 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     for (const stored of all) if (stored) this.#stats.zeroService(stored.record.index, stored.numbers);
     if (id === undefined) this.#stats.zeroTotal();
   }
+}
+
+/** Real servers that commands edited, by the keys of service and server. */
+function editedServers(
+  commands: readonly Command[],
+  errors: readonly (DirectorError | undefined)[],
+): ReadonlySet<string> {
+  const edited = new Set<string>();
+  for (const [i, command] of commands.entries()) {
+    if (command.kind !== 'editServer' || errors[i] !== undefined) continue;
+    edited.add(`${serviceKey(command.service)} ${realServerKey(command.server)}`);
+  }
+  return edited;
 }
 
 function tableOf(stored: ReadonlyMap<string, Stored>, document: Document): ServiceTable {

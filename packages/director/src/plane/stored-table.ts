@@ -160,8 +160,16 @@ export class StoredTable {
 
   // Change ---------------------------------------------------------------------------------------------------------
 
-  /** Make the stored service what `wanted` says, or remove it. */
-  write(before: Stored | undefined, wanted: VirtualService | undefined, allocator: Allocator): void {
+  /**
+   * Make the stored service what `wanted` says, or remove it. `isEdited`: whether an operator edited the real server, be it
+   * to what it was: some schedulers begin anew then.
+   */
+  write(
+    before: Stored | undefined,
+    wanted: VirtualService | undefined,
+    allocator: Allocator,
+    isEdited: (server: RealServer) => boolean = () => false,
+  ): void {
     if (wanted === undefined) {
       if (before !== undefined) this.#remove(before, allocator);
       return;
@@ -172,12 +180,13 @@ export class StoredTable {
     else record.port = htons(wanted.id.port);
     const newScheduler = before === undefined || before.record.scheduler !== record.scheduler;
     if (newScheduler) record.era = allocator.nextSequence();
-    const numbers = this.#writeServers(record, before, wanted, allocator);
+    const { numbers, edited } = this.#writeServers(record, before, wanted, allocator, isEdited);
     const oldNumbers = before?.numbers ?? [];
     const sameList = numbers.length === oldNumbers.length && numbers.every((n, i) => n === oldNumbers[i]);
     if (before === undefined || !sameList) this.#writeMembers(record, numbers, allocator);
     const change: MemberChange = sameList && !newScheduler ? { kind: 'edit' } : { kind: 'list', before: oldNumbers };
-    this.#prepare(record, numbers, newScheduler, change, allocator);
+    // Editing the service alone leaves its scheduler alone.
+    if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
@@ -192,21 +201,27 @@ export class StoredTable {
     return StoredService.create({ index, sequence: allocator.nextSequence() });
   }
 
-  /** Place, revive or edit each wanted real server; answers with their numbers in list order. */
+  /** Place, revive or edit each wanted real server; answers with their numbers in list order, and how many were edited. */
   #writeServers(
     record: ServiceRecord,
     before: Stored | undefined,
     wanted: VirtualService,
     allocator: Allocator,
-  ): number[] {
+    isEdited: (server: RealServer) => boolean,
+  ): { readonly numbers: number[]; readonly edited: number } {
+    let edited = 0;
     const known = new Map(before?.service.realServers.map((s, i) => [realServerKey(s), i]));
-    return wanted.realServers.map((server) => {
+    const numbers = wanted.realServers.map((server) => {
       const place = known.get(realServerKey(server));
       if (place === undefined) return this.#addServer(record.index, wanted.id, server, allocator);
       const number = before!.numbers[place]!;
-      if (!sameSettings(server, before!.service.realServers[place]!)) this.#order(EDIT, number, record.index, server);
+      if (isEdited(server) || !sameSettings(server, before!.service.realServers[place]!)) {
+        this.#order(EDIT, number, record.index, server);
+        edited++;
+      }
       return number;
     });
+    return { numbers, edited };
   }
 
   #addServer(service: number, id: ServiceId, server: RealServer, allocator: Allocator): number {

@@ -154,6 +154,13 @@ export function expire(c: Connection, index: u32): void {
   returnSlot(index);
 }
 
+/** No packet finds it any more; the next walk takes it out, and until then it is listed and counted. */
+export function expireSoon(c: Connection, index: u32): void {
+  leave(c, index);
+  c.lastSeen = clock();
+  c.timeout = 1;
+}
+
 /** FTP data leads to FTP control leads to a template. */
 const LONGEST_CHAIN = 3;
 

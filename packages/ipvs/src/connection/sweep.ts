@@ -16,6 +16,7 @@ import {
   timerSetCallback,
   timerStart,
   u32,
+  u64,
   type ViewOf,
 } from '@ipvsd/bpf';
 import { defend } from '../defence.ts';
@@ -31,9 +32,11 @@ const Sweeper = struct('sweeper', {
   next: u32,
   /** Walks so far, for `ipvsd status`. */
   rounds: u32,
-  /** When statistics were published and the defence looked last. */
-  estimated: u32,
+  /** The number of the estimator's period, and when the defence looked last. */
+  period: u32,
   defended: u32,
+  /** 1: a real server was removed whose connections are to go (expire_nodest_conn). */
+  orphans: u32,
 });
 type Sweeper = ViewOf<typeof Sweeper>;
 
@@ -43,7 +46,8 @@ export const sweeper = single('sweeper', Sweeper);
 const PERIOD_NS = 125_000_000n;
 const MOST_PER_WALK = 65_536;
 
-const ESTIMATION_PERIOD = ticksOf(2);
+/** Statistics are published at each even second since boot. */
+const ESTIMATION_NS = 2_000_000_000n;
 const DEFENCE_PERIOD = ticksOf(1);
 /** Ticks that are made up for when the clock leaps; after so many no rate is left. */
 const MOST_TICKS = 32;
@@ -75,14 +79,20 @@ function keepTime(sweeper: Sweeper, now: u32): void {
     sweeper.defended = now;
     defend();
   }
-  if (sweeper.estimated === 0) sweeper.estimated = now;
-  loop(MOST_TICKS, () => {
-    if (u32(now - sweeper.estimated) < ESTIMATION_PERIOD) return 1;
-    sweeper.estimated = u32(sweeper.estimated + ESTIMATION_PERIOD);
-    if (settings.only.runEstimation !== 0) estimate();
+  if (sweeper.orphans !== 0) {
+    sweeper.orphans = 0;
+    dropOrphans();
+  }
+  // Two ticks ahead: the clock is cut to ticks, and a walk at the very second is to find it full.
+  const period = u32((u64(u32(now + 2)) << 20n) / ESTIMATION_NS);
+  const passed = sweeper.period === 0 ? 0 : u32(period - sweeper.period);
+  sweeper.period = period;
+  if (settings.only.runEstimation === 0) return;
+  loop(MOST_TICKS, (i) => {
+    if (i >= passed) return 1;
+    estimate();
     return 0;
   });
-  if (u32(now - sweeper.estimated) >= ESTIMATION_PERIOD) sweeper.estimated = now;
 }
 
 function onTimer(_map: unknown, _key: u32, value: Sweeper): number {
@@ -95,7 +105,6 @@ function onTimer(_map: unknown, _key: u32, value: Sweeper): number {
 /** Arm the timer, or re-arm it with this program's callback after an upgrade. */
 export function startSweeping(): number {
   const { timer: pulse } = sweeper.only;
-  if (sweeper.only.estimated === 0) sweeper.only.estimated = clock();
   timerInit(pulse, sweeper, CLOCK_MONOTONIC);
   timerSetCallback(pulse, onTimer);
   return timerStart(pulse, PERIOD_NS, 0);
@@ -112,7 +121,7 @@ export function sweepAll(): void {
 }
 
 /** Drop all connections whose real server has left (expire_nodest_conn, when one is removed). */
-export function dropOrphans(): void {
+function dropOrphans(): void {
   loop(population.only.highest, (i) => {
     const c = connections.at(i);
     if (c === null || c.alive !== 1) return 0;

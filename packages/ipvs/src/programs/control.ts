@@ -4,7 +4,7 @@
 import { assign, be16, struct, syscallProgram, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
 import { connections } from '../connection/connection.ts';
 import { dropChain, lowMark } from '../connection/lifecycle.ts';
-import { dropOrphans, startSweeping, sweepAll } from '../connection/sweep.ts';
+import { startSweeping, sweepAll, sweeper } from '../connection/sweep.ts';
 import { Address6 } from '../packet/address.ts';
 import { type RealServer, SERVER_AVAILABLE, SERVER_OVERLOAD, SERVER_PLACED, servers } from '../service/service.ts';
 import {
@@ -53,7 +53,7 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
     closeFigures(order.number, s.service);
     s.flags = u32(s.flags & ~SERVER_AVAILABLE);
     s.idleSince = clock();
-    if (settings.only.expireNoDestination !== 0) dropOrphans();
+    if (settings.only.expireNoDestination !== 0) sweeper.only.orphans = 1;
     return 0;
   }
   if (kind === PLACE) {
@@ -61,14 +61,16 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
     s.active = 0;
     s.inactive = 0;
     s.persistent = 0;
-    s.lastWeight = order.weight;
     s.upper = 0;
     s.lower = 0;
     assign(s.address, order.address);
     s.port = order.port;
     s.family = order.family;
   }
-  if (kind !== EDIT) enterService(s, order);
+  if (kind !== EDIT) {
+    enterService(s, order);
+    s.lastWeight = order.weight;
+  }
   s.method = order.method;
   s.tunnelType = order.tunnelType;
   s.tunnelFlags = order.tunnelFlags;
