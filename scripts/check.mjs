@@ -7,6 +7,7 @@ const STEPS = [
   ['types of tests', bin('typescript', 'bin/tsc'), '-p', 'tsconfig.tests.json'],
   ['format and lint', bin('@biomejs/biome', 'bin/biome'), 'ci', '--error-on-warnings', '.'],
   ['import direction', 'scripts/check-imports.mjs'],
+  ['docs/counters.md', 'scripts/counters.mjs', '--check'],
   ['fast tests', bin('vitest', 'vitest.mjs'), 'run', '--project', 'fast'],
 ];
 

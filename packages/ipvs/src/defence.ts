@@ -11,7 +11,7 @@ import { dropChain } from './connection/lifecycle.ts';
 import { IPPROTO_SCTP, IPPROTO_TCP } from './packet/headers.ts';
 import { SCTP_ESTABLISHED } from './protocol/sctp.ts';
 import { ESTABLISHED, SYN_RECEIVED, SYNACK } from './protocol/tcp.ts';
-import { now as clock, settings, ticksOf } from './settings.ts';
+import { exactNow as clock, settings, ticksOf } from './settings.ts';
 
 const AUTOMATIC = 1;
 const ACTIVE = 2;

@@ -4,11 +4,11 @@
  * Time inside the data plane is counted in *ticks* of 2^20 ns (1.048576 ms): a shift of the kernel's clock instead of a
  * division, 32 bits that wrap after 52 days and are only ever subtracted.
  */
-import { array, ktimeCoarseNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, ktimeCoarseNs, ktimeNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const TICK_NS = 1_048_576;
-/** Seconds to ticks, rounded. */
-export const ticksOf = (seconds: number): number => Math.round((seconds * 1e9) / TICK_NS);
+/** Seconds to ticks, rounded up: a timer may be late, never early. */
+export const ticksOf = (seconds: number): number => Math.ceil((seconds * 1e9) / TICK_NS);
 /** Ticks to seconds, as a fraction. */
 export const secondsOf = (ticks: number): number => (ticks * TICK_NS) / 1e9;
 
@@ -59,4 +59,11 @@ export function now(): u32 {
   const fixed = settings.only.clock;
   if (fixed !== 0) return fixed;
   return u32(ktimeCoarseNs() >> 20n);
+}
+
+/** The same for where the coarse clock is not to be had (syscall programs, and timers that they start). */
+export function exactNow(): u32 {
+  const fixed = settings.only.clock;
+  if (fixed !== 0) return fixed;
+  return u32(ktimeNs() >> 20n);
 }

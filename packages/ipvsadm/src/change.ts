@@ -40,9 +40,12 @@ export function changeOf(entry: Entry): Change | undefined {
     case 'stop-daemon':
       return { operation: 'stop-daemon', command: { kind: 'stopDaemon', role: entry.daemon.role } };
     case 'add-laddr':
-      return { operation: 'service', command: { kind: 'addLocalAddress', service, address: entry.localAddress } };
+      return { operation: 'local-address', command: { kind: 'addLocalAddress', service, address: entry.localAddress } };
     case 'del-laddr':
-      return { operation: 'service', command: { kind: 'deleteLocalAddress', service, address: entry.localAddress } };
+      return {
+        operation: 'local-address',
+        command: { kind: 'deleteLocalAddress', service, address: entry.localAddress },
+      };
     default:
       return undefined;
   }

@@ -5,7 +5,7 @@
 import type { ConnectionEntry, Director, RealServer, VirtualService } from '@ipvsd/director';
 import { maskText } from './listing.ts';
 import { sortServers, sortServices } from './order.ts';
-import { schedulerFlagWords } from './scheduler-flags.ts';
+import { completeSchedulerFlagWords } from './scheduler-flags.ts';
 
 export function toJson(value: unknown): string {
   return `${JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? Number(each) : each), 2)}\n`;
@@ -34,7 +34,7 @@ export function* connectionsJson(connections: Iterable<ConnectionEntry>): Genera
 }
 
 function serviceValue({ id, schedulerFlags, persistence, realServers, ...service }: VirtualService) {
-  const flags = schedulerFlagWords(service.scheduler, schedulerFlags);
+  const flags = completeSchedulerFlagWords(service.scheduler, schedulerFlags);
   return {
     ...id,
     ...service,

@@ -56,7 +56,15 @@ export const usage = {
 };
 
 /** What ipvsadm was doing when the director refused: the same errno means different things. */
-export type Operation = 'service' | 'add-service' | 'server' | 'add-server' | 'start-daemon' | 'stop-daemon' | 'other';
+export type Operation =
+  | 'service'
+  | 'add-service'
+  | 'server'
+  | 'add-server'
+  | 'local-address'
+  | 'start-daemon'
+  | 'stop-daemon'
+  | 'other';
 
 /** First the words for this operation, then those that hold for all. */
 const refusals: Readonly<Record<Operation, Partial<Record<ErrorCode, string>>>> = {
@@ -68,6 +76,11 @@ const refusals: Readonly<Record<Operation, Partial<Record<ErrorCode, string>>>> 
   service: { ESRCH: 'No such service', ENOENT: 'Scheduler or persistence engine not found' },
   'add-server': { ESRCH: 'Service not defined', EEXIST: 'Destination already exists' },
   server: { ESRCH: 'Service not defined', ENOENT: 'No such destination' },
+  'local-address': {
+    ESRCH: 'Service not defined',
+    EEXIST: 'Local address already exists',
+    ENOENT: 'No such local address',
+  },
   'start-daemon': { EEXIST: 'Daemon has already run' },
   'stop-daemon': { ESRCH: 'No daemon is running' },
   other: {},

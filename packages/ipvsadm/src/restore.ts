@@ -21,6 +21,8 @@ export interface RestoreOptions {
   readonly skipComments?: boolean;
 }
 
+const flush: Change = { operation: 'other', command: { kind: 'flush' } };
+
 interface Line {
   readonly number: number;
   readonly words: readonly string[];
@@ -42,7 +44,7 @@ function readLines(text: string, skipComments: boolean): Line[] {
 }
 
 async function restoreInTurn(director: Director, io: Io, lines: readonly Line[], options: RestoreOptions) {
-  const pending: Change[] = [];
+  const pending: Change[] = options.clear ? [flush] : [];
   let status = 0;
   const carryOut = async () => {
     if (pending.length === 0) return;
@@ -53,7 +55,6 @@ async function restoreInTurn(director: Director, io: Io, lines: readonly Line[],
     }
     pending.length = 0;
   };
-  if (options.clear) director.execute({ kind: 'flush' });
   for (const { words } of lines) {
     const entry = await parseLine(words, io).catch(async (error: unknown) => {
       if (!(error instanceof UsageError)) throw error;
@@ -78,7 +79,7 @@ async function restoreInTurn(director: Director, io: Io, lines: readonly Line[],
 }
 
 async function restoreAtomically(director: Director, io: Io, lines: readonly Line[], options: RestoreOptions) {
-  const changes: Change[] = options.clear ? [{ operation: 'other', command: { kind: 'flush' } }] : [];
+  const changes: Change[] = options.clear ? [flush] : [];
   const numbers = changes.map(() => 0);
   const complain = (number: number, text: string) => io.stderr.write(`line ${number}: ${text}\n`);
   for (const { number, words } of lines) {

@@ -15,10 +15,15 @@ export async function runIpvsadm(argv: readonly string[], io: Io): Promise<numbe
     const entry = await parseArguments(argv.length === 0 ? ['-L'] : argv, io.programName, io.names);
     return await runEntry(entry, io);
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    await io.stderr.write(`${error.message}\n`);
-    return error.status;
+    return complain(error, io);
   }
+}
+
+/** Says what ended a run, in the operator's words if it was the operator's or the director's doing. */
+export async function complain(error: unknown, io: Io): Promise<number> {
+  if (!(error instanceof UsageError) && !(error instanceof DirectorError)) throw error;
+  await io.stderr.write(`${error instanceof UsageError ? error.message : refusal('other', error)}\n`);
+  return error instanceof UsageError ? error.status : refusedStatus;
 }
 
 async function runEntry(entry: Entry, io: Io): Promise<number> {

@@ -1,7 +1,6 @@
 /** ipvsadm-save and ipvsadm-restore: two scripts around ipvsadm in the original, two functions here. */
 import type { Io } from './io.ts';
-import { UsageError } from './messages.ts';
-import { openDirector, runIpvsadm } from './run.ts';
+import { complain, openDirector, runIpvsadm } from './run.ts';
 
 export async function runIpvsadmSave(argv: readonly string[], io: Io): Promise<number> {
   const known = ['-n', '--numeric', '--complete'];
@@ -22,8 +21,6 @@ export async function runIpvsadmRestore(argv: readonly string[], io: Io): Promis
     const { restore } = await import('./restore.ts');
     return await restore(director, inner, { atomic: argv.length > 0, clear: true, skipComments: true });
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    await io.stderr.write(`${error.message}\n`);
-    return error.status;
+    return complain(error, inner);
   }
 }

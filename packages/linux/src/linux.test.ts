@@ -27,9 +27,11 @@ import {
   readSysctl,
   runInNamespace,
   SystemCallError,
+  setOffloads,
   systemCall,
   tryLockFile,
   unmountBpfFileSystem,
+  watchRoutes,
   withFileLock,
   writeSysctl,
 } from './index.ts';
@@ -342,6 +344,46 @@ describeRoot('links, addresses and routes', () => {
     expect(there.findLink('p9')).toBeUndefined();
     expect(() => here.link('p0')).toThrow('Cannot find interface "p0": there is none in this network namespace');
     expect(() => here.addBridge('br0')).toThrow('Cannot add bridge interface br0 (netlink): EEXIST');
+  });
+
+  test('news of links and addresses arrive on the event loop', async () => {
+    const news: string[] = [];
+    const watcher = watchRoutes((event) => {
+      if (event.kind === 'link' || event.kind === 'link-gone') news.push(`${event.kind} ${event.link.name}`);
+      else if (event.kind !== 'missed') news.push(`${event.kind} ${event.address.address}`);
+    }, left);
+    here.addVeth('n0', 'n1');
+    here.addAddress('n0', '10.7.0.1/24');
+    here.deleteAddress('n0', '10.7.0.1/24');
+    here.deleteLink('n0');
+    await expect.poll(() => news).toContain('link-gone n0');
+    expect(news).toEqual(
+      expect.arrayContaining(['link n0', 'link n1', 'address 10.7.0.1/24', 'address-gone 10.7.0.1/24', 'link-gone n1']),
+    );
+    watcher.close();
+  });
+
+  test('without offloads a packet of another program has its checksum on the wire', () => {
+    const receiver = new PacketSocket('v1', { namespace: right });
+    const udpChecksumIsRight = (): boolean => {
+      runInNamespace(left, process.execPath, [
+        '-e',
+        "const s = require('dgram').createSocket('udp4'); s.send('hello', 7, '10.9.0.2', () => s.close())",
+      ]);
+      const frame = receiver.receiveMatching((f) => f[12] === 8 && f[13] === 0 && f[23] === 17)!;
+      const words = [...frame.subarray(26, 34), 0, 17, ...frame.subarray(38, 40), ...frame.subarray(34, 34 + 13), 0];
+      let sum = 0;
+      for (let i = 0; i < words.length; i += 2) sum += (words[i]! << 8) | words[i + 1]!;
+      while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+      return sum === 0xffff;
+    };
+    expect(udpChecksumIsRight()).toBe(false);
+    setOffloads('v0', { txChecksum: false, tso: false, gso: false }, left);
+    expect(udpChecksumIsRight()).toBe(true);
+    receiver.close();
+    expect(() => setOffloads('nix', { gro: false }, left)).toThrow(
+      'Cannot switch gro of nix off (ioctl ETHTOOL): ENODEV',
+    );
   });
 
   test('clsact comes and goes', () => {

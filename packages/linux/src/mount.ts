@@ -124,8 +124,13 @@ function oldestAncestor(): number {
   return oldest;
 }
 
+/** 0 for init, and for a process that is gone by now. */
 function parentOf(pid: number): number {
-  return Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  try {
+    return Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
 }
 
 function isReachable(pid: number): boolean {

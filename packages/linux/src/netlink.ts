@@ -166,6 +166,19 @@ export function attribute(type: number, ...values: readonly (Uint8Array | string
   return out;
 }
 
+/** The messages of one datagram. */
+export function parseMessages(bytes: Uint8Array): NetlinkMessage[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const messages: NetlinkMessage[] = [];
+  for (let at = 0; at + HEADER_BYTES <= bytes.length; ) {
+    const length = view.getUint32(at, true);
+    if (length < HEADER_BYTES) break;
+    messages.push({ type: view.getUint16(at + 4, true), payload: bytes.subarray(at + HEADER_BYTES, at + length) });
+    at += align(length);
+  }
+  return messages;
+}
+
 /** Attributes from `offset` on. */
 export function parseAttributes(bytes: Uint8Array, offset = 0): Attributes {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

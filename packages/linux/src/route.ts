@@ -102,7 +102,8 @@ const ROUTE_TYPES = {
 } as const;
 export type RouteType = keyof typeof ROUTE_TYPES;
 
-const RTM = {
+/** Message types of rtnetlink. */
+export const RTM = {
   newLink: 16,
   deleteLink: 17,
   getLink: 18,
@@ -500,7 +501,7 @@ function tunnelAttributes(ends: TunnelEnds, types: { local: number; remote: numb
   return attributes;
 }
 
-function parseLink(payload: Uint8Array): Link {
+export function parseLink(payload: Uint8Array): Link {
   const view = new DataView(payload.buffer, payload.byteOffset);
   const attributes = parseAttributes(payload, 16);
   const info = parseAttributes(attributes.get(IFLA.linkInfo) ?? new Uint8Array());
@@ -519,7 +520,7 @@ function parseLink(payload: Uint8Array): Link {
   };
 }
 
-function parseAddress(payload: Uint8Array): InterfaceAddress {
+export function parseAddress(payload: Uint8Array): InterfaceAddress {
   const view = new DataView(payload.buffer, payload.byteOffset);
   const attributes = parseAttributes(payload, 8);
   const address = attributes.get(IFA.local) ?? attributes.get(IFA.address) ?? new Uint8Array(4);

@@ -141,9 +141,9 @@ export function watchReadable(fd: number, callback: () => void): { close(): void
 }
 
 function permissionHint(call: string): string {
-  return call.startsWith('bpf')
-    ? 'run as root or with CAP_BPF and CAP_NET_ADMIN'
-    : 'run as root or with CAP_SYS_ADMIN and CAP_NET_ADMIN';
+  if (call.startsWith('bpf')) return 'run as root or with CAP_BPF and CAP_NET_ADMIN';
+  if (call === 'netlink' || call.startsWith('ioctl')) return 'run as root or with CAP_NET_ADMIN';
+  return `run as root or with ${call === 'socket' ? 'CAP_NET_RAW' : 'CAP_SYS_ADMIN'}`;
 }
 
 type Word = number | bigint;

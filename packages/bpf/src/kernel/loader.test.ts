@@ -9,20 +9,32 @@ import {
 } from '@ipvsd/linux';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
+  alu32,
   alu64,
   atomic,
   call,
+  callFunction,
+  disassemble,
   exit,
   helperNumber,
   type Insn,
+  jump,
+  jump32,
   jump64,
   ldFunction,
+  ldImm64,
   ldMap,
   ldMapValue,
   ldx,
+  ldxSigned,
+  mov32,
   mov64,
+  neg32,
+  neg64,
   st,
   stx,
+  toBigEndian,
+  toLittleEndian,
 } from '../assembler/index.ts';
 import { describeKernel, uniqueName } from '../testing/kernel.ts';
 import { collection, mapSpec } from '../testing/programs.ts';
@@ -142,6 +154,96 @@ describeKernel('programs in the kernel', () => {
     const result = loaded.program('test').testRun({ context: u32(14, 0) });
     expect(result.retval).toBe(1);
     expect(result.context).toEqual(u32(14, 42));
+    loaded.close();
+  });
+
+  test('a tail call reaches the program set in a program array', () => {
+    const loaded = loadCollection(
+      collection(
+        [
+          {
+            name: 'first',
+            insns: [...ldMap(2), mov64(3, 1), helper('tail_call'), mov64(0, 1), exit()],
+            relocations: [{ kind: 'map', instruction: 0, map: 'stages' }],
+          },
+          { name: 'second', insns: [mov64(0, 2), exit()] },
+        ],
+        [mapSpec({ name: 'stages', type: 'progArray', maxEntries: 2 })],
+      ),
+    );
+    expect(loaded.program('first').testRun({ data: FRAME }).retval).toBe(1);
+    loaded.map('stages').setProgram(1, loaded.program('second'));
+    expect(loaded.program('first').testRun({ data: FRAME }).retval).toBe(2);
+    loaded.close();
+  });
+
+  test('a function without a line of its own takes the next', () => {
+    const spec = collection(
+      [
+        {
+          insns: [callFunction(1), exit(), mov64(0, 3), exit()],
+          functions: { sub: 2 },
+          lines: [{ instruction: 1, file: 0, line: 1, column: 1 }],
+        },
+      ],
+      [],
+      [{ path: 'a.ts', text: 'return sub();' }],
+    );
+    const loaded = loadCollection(spec);
+    expect(loaded.program('test').testRun({ data: FRAME }).retval).toBe(3);
+    loaded.close();
+  });
+
+  test('the disassembler writes what the verifier writes', () => {
+    const insns = [
+      mov64(6, { reg: 1 }),
+      st(8, 10, -8, 3),
+      st(1, 10, -9, 3),
+      mov32(2, -1),
+      stx(2, 10, -12, 2),
+      atomic('add', 8, 10, -8, 2),
+      atomic('and', 8, 10, -8, 2, true),
+      atomic('xor', 4, 10, -8, 2),
+      atomic('exchange', 4, 10, -4, 2),
+      mov64(0, 5),
+      atomic('compareExchange', 8, 10, -8, 2),
+      ldx(8, 3, 10, -8),
+      ldx(4, 4, 6, MARK),
+      ldxSigned(2, 5, 10, -8),
+      ldxSigned(4, 5, 10, -8),
+      alu32('add', 3, { reg: 4 }),
+      alu64('sar', 3, 7),
+      alu64('div', 3, 3),
+      alu32('mod', 3, 3),
+      alu64('or', 3, { reg: 4 }),
+      neg64(3),
+      neg32(3),
+      toBigEndian(3, 16),
+      toLittleEndian(3, 32),
+      { ...mov64(3, { reg: 4 }), offset: 8 },
+      { ...mov32(3, { reg: 4 }), offset: 16 },
+      { ...alu64('div', 3, 3), offset: 1 },
+      { ...toLittleEndian(3, 64), opcode: 0xd7 },
+      ...ldImm64(7, 0x1234_5678_9abcn),
+      jump64('ne', 3, { reg: 4 }, 0),
+      jump32('slt', 3, -5, 0),
+      jump64('set', 3, 8, 0),
+      jump64('gt', 4, -1, 0),
+      jump(0),
+      helper('ktime_get_coarse_ns'),
+      callFunction(2),
+      mov64(0, 0),
+      exit(),
+      mov64(0, 1),
+      exit(),
+    ];
+    const loaded = loadCollection(collection([{ insns, functions: { sub: 39 } }]), { log: 2 });
+    const texts = [...loaded.program('test').log.matchAll(/^(\d+): (\([0-9a-f]{2}\) .*?)(?:\s*;.*|\s*)$/gm)];
+    const verifier = new Map(texts.map(([, slot, text]) => [Number(slot), text]));
+    for (const line of disassemble(insns).split('\n')) {
+      const [slot, text] = [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)];
+      expect(verifier.get(Number(slot))?.replace(/ \d+: .*$/, ''), line).toBe(text);
+    }
     loaded.close();
   });
 

@@ -178,6 +178,11 @@ export class KernelMap implements MapStore {
     return found ? this.#value.slice() : null;
   }
 
+  /** What a tail call through this program array finds at `index`; a swap is atomic. */
+  setProgram(index: number, program: { readonly fd: number }): void {
+    this.update(u32Bytes(index), u32Bytes(program.fd));
+  }
+
   /** Queues and stacks. */
   push(value: Uint8Array): void {
     this.#value.set(this.#spreadCpus(value));
@@ -331,7 +336,7 @@ export class KernelMap implements MapStore {
 
   #valuesOneByOne(start: number, count: number): Uint8Array[] {
     return Array.from({ length: count }, (_, i) => {
-      this.#lookup(new Uint8Array(Uint32Array.of(start + i).buffer));
+      this.#lookup(u32Bytes(start + i));
       return this.#value.slice();
     });
   }
@@ -392,6 +397,10 @@ function readInfo(fd: number): MapInfo {
     flags: info.getUint32(20, true),
     btfId: info.getUint32(64, true),
   };
+}
+
+function u32Bytes(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
 function align8(bytes: number): number {

@@ -250,9 +250,17 @@ function functionInfo(spec: ProgramSpec): Uint32Array {
   return Uint32Array.from(spec.functions.flatMap(({ instruction, typeId }) => [instruction, typeId]));
 }
 
-/** The kernel wants strictly increasing instructions, so of several lines at one the last, innermost, stays. */
+/**
+ * The kernel wants strictly increasing instructions, so of several lines at one the last, innermost, stays; and it wants a
+ * line at the start of every function, so one without takes that of the next statement.
+ */
 function lineInfo(spec: ProgramSpec, strings: CollectionSpec['lineStrings']): Uint32Array {
   const byInstruction = new Map(spec.lines.map((line) => [line.instruction, line]));
+  for (const { instruction } of spec.lines.length === 0 ? [] : spec.functions) {
+    if (byInstruction.has(instruction)) continue;
+    const next = spec.lines.find((line) => line.instruction > instruction) ?? spec.lines.at(-1)!;
+    byInstruction.set(instruction, { ...next, instruction });
+  }
   const lines = [...byInstruction.values()].sort((a, b) => a.instruction - b.instruction);
   return Uint32Array.from(
     lines.flatMap(({ instruction, file, line, column }) => [

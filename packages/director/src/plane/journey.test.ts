@@ -88,7 +88,7 @@ describe('a request', () => {
     expect(verdict).toBe(TC_ACT_REDIRECT);
     expect(frame).toMatchObject({ source: VIP, sourcePort: 80, destination: CLIENT, valid: true });
     const [connection] = [...director.connections()];
-    expect(connection).toMatchObject({ state: 'SYN_RECV', expiresSeconds: 59 });
+    expect(connection).toMatchObject({ state: 'SYN_RECV', expiresSeconds: 60 });
   });
 
   test('to another port is left to the host', () => {

@@ -28,8 +28,8 @@ import {
 } from '@ipvsd/bpf/kernel';
 import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep, zero } from '@ipvsd/ipvs';
 import {
-  BPF_FOLDER,
   currentNamespaceCookie,
+  findBpfFileSystem,
   monotonicCoarseNs,
   mountBpfFileSystem,
   withFileLock,
@@ -72,25 +72,27 @@ export class KernelPlane implements Plane {
   readonly #maps = new Map<string, KernelMap>();
   readonly #programs = new Map<string, KernelProgram>();
 
-  private constructor(cookie: bigint) {
-    this.folder = `${BPF_FOLDER}/${cookie}`;
+  private constructor(bpfFolder: string, cookie: bigint) {
+    this.folder = `${bpfFolder}/${cookie}`;
     this.#lock = `${LOCK_FOLDER}/${cookie}`;
   }
 
   /** The director of the current network namespace, or undefined where nobody has made one. */
   static open(): KernelPlane | undefined {
-    const plane = new KernelPlane(currentNamespaceCookie());
+    const bpfFolder = findBpfFileSystem();
+    if (bpfFolder === undefined) return undefined;
+    const plane = new KernelPlane(bpfFolder, currentNamespaceCookie());
     return existsSync(`${plane.folder}/${READY}`) ? plane : undefined;
   }
 
   /** The same, made where there is none: programs loaded, maps and programs pinned, the timer started. */
   static create({ maxConnections = MAX_CONNECTIONS }: KernelPlaneOptions = {}): KernelPlane {
-    const plane = new KernelPlane(currentNamespaceCookie());
+    requireFeatures(NEEDED);
+    const bpfFolder = mountBpfFileSystem();
+    const plane = new KernelPlane(bpfFolder, currentNamespaceCookie());
     return withFileLock(plane.#lock, () => {
       if (existsSync(`${plane.folder}/${READY}`)) return plane;
-      requireFeatures(NEEDED);
-      mountBpfFileSystem();
-      removeAbandoned();
+      removeAbandoned(bpfFolder);
       removeFolder(plane.folder);
       plane.#load(maxConnections);
       return plane;
@@ -263,9 +265,9 @@ function removeFolder(folder: string): void {
 }
 
 /** Directors whose interfaces are all gone belonged to a namespace that was deleted; their memory comes back. */
-function removeAbandoned(): void {
-  for (const cookie of readdirSync(BPF_FOLDER)) {
-    const folder = `${BPF_FOLDER}/${cookie}`;
+function removeAbandoned(bpfFolder: string): void {
+  for (const cookie of readdirSync(bpfFolder)) {
+    const folder = `${bpfFolder}/${cookie}`;
     if (!/^\d+$/.test(cookie)) continue;
     const pins = linkPins(folder);
     if (pins.length > 0 && pins.every((name) => !hasInterface(`${folder}/${name}`))) removeFolder(folder);

@@ -213,10 +213,10 @@ export class StoredTable {
     const known = new Map(before?.service.realServers.map((s, i) => [realServerKey(s), i]));
     const numbers = wanted.realServers.map((server) => {
       const place = known.get(realServerKey(server));
-      if (place === undefined) return this.#addServer(record.index, wanted.id, server, allocator);
+      if (place === undefined) return this.#addServer(record, wanted.id, server, allocator);
       const number = before!.numbers[place]!;
       if (isEdited(server) || !sameSettings(server, before!.service.realServers[place]!)) {
-        this.#order(EDIT, number, record.index, server);
+        this.#order(EDIT, number, record, server);
         edited++;
       }
       return number;
@@ -224,7 +224,7 @@ export class StoredTable {
     return { numbers, edited };
   }
 
-  #addServer(service: number, id: ServiceId, server: RealServer, allocator: Allocator): number {
+  #addServer(service: ServiceRecord, id: ServiceId, server: RealServer, allocator: Allocator): number {
     const key = bytesOf(trashKeyOf(id, server));
     const trashed = this.#trash.lookup(key);
     if (trashed !== null) {
@@ -243,12 +243,13 @@ export class StoredTable {
     return number;
   }
 
-  #order(kind: number, number: number, service: number, server: RealServer): void {
+  #order(kind: number, number: number, service: ServiceRecord, server: RealServer): void {
     const { type, flags } = tunnelNumbers(server.tunnel);
     const order = ServerOrder.create({
       kind,
       number,
-      service,
+      service: service.index,
+      owner: service.sequence,
       port: htons(server.port),
       family: FAMILY_NUMBERS[server.family],
       method: methodNumber(server.forwarding),

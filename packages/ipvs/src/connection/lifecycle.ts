@@ -9,7 +9,7 @@ import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST 
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
 import { type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
-import { now as clock, ticksOf } from '../settings.ts';
+import { now as clock, exactNow, ticksOf } from '../settings.ts';
 import {
   ASSURED,
   type Connection,
@@ -107,7 +107,7 @@ function unbind(server: RealServer, c: Connection): void {
     else atomicAdd(server, 'inactive', -1);
     if (server.active + server.inactive < lowMark(server)) server.flags = u32(server.flags & ~SERVER_OVERLOAD);
   }
-  if (server.active + server.inactive + server.persistent === 0) server.idleSince = clock();
+  if (server.active + server.inactive + server.persistent === 0) server.idleSince = exactNow();
 }
 
 /** Below this many connections an overloaded real server takes new ones again: three quarters of the limit by default. */
@@ -186,8 +186,11 @@ export function rearm(c: Connection): void {
   if (c.lastSeen !== now) c.lastSeen = now;
 }
 
-/** Whether nothing has been seen of it for its timeout. */
-export const isExpired = (c: Connection, now: u32): boolean => u32(now - c.lastSeen) >= c.timeout;
+/** Whether nothing has been seen of it for its timeout. A packet may have come since `now` was asked: then it is not. */
+export function isExpired(c: Connection, now: u32): boolean {
+  const silent = u32(now - c.lastSeen);
+  return silent >= c.timeout && silent < 0x8000_0000;
+}
 
 /** What a controlling entry gets each time its timer fires: it waits for those it controls (and keeps this timeout). */
 const BUSY_TIMEOUT = ticksOf(60);

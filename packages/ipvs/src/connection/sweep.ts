@@ -22,7 +22,7 @@ import {
 import { defend } from '../defence.ts';
 import { SERVER_AVAILABLE, servers } from '../service/service.ts';
 import { estimate } from '../service/statistics.ts';
-import { now as clock, settings, ticksOf } from '../settings.ts';
+import { exactNow as clock, settings, ticksOf } from '../settings.ts';
 import { connections, population } from './connection.ts';
 import { dropChain, fire, isExpired } from './lifecycle.ts';
 

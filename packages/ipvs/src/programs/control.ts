@@ -16,7 +16,7 @@ import {
   setToZero,
   totalFigures,
 } from '../service/statistics.ts';
-import { now as clock, settings } from '../settings.ts';
+import { exactNow as clock, settings } from '../settings.ts';
 
 /** Give a number to a new real server, its counts at zero. */
 export const PLACE = 0;
@@ -42,6 +42,8 @@ export const ServerOrder = struct('server_order', {
   upper: u32,
   lower: u32,
   service: u32,
+  /** The service's sequence. */
+  owner: u32,
 });
 export type ServerOrder = ViewOf<typeof ServerOrder>;
 
@@ -91,8 +93,9 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
 /** It begins to count for a service; another one than before does not get what it counted there. */
 function enterService(s: RealServer, order: ServerOrder): void {
   const own = serverFigures.at(order.number);
-  if (own !== null && (order.kind === PLACE || s.service !== order.service)) setToZero(own);
+  if (own !== null && (order.kind === PLACE || s.owner !== order.owner)) setToZero(own);
   s.service = order.service;
+  s.owner = order.owner;
   if (order.number >= ranges.only.servers) ranges.only.servers = u32(order.number + 1);
   if (order.service >= ranges.only.services) ranges.only.services = u32(order.service + 1);
 }

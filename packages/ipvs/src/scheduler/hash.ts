@@ -2,7 +2,7 @@
  * The two hashes of the kernel's hashing schedulers; that each client gets the same real server as from the kernel hangs on
  * them bit by bit.
  */
-import { mul32, u32 as narrow32, type u32, u64 } from '@ipvsd/bpf';
+import { mul32, u32, u64 } from '@ipvsd/bpf';
 
 /** 2^32 divided by the golden ratio squared, as include/linux/hash.h has it. */
 const GOLDEN_RATIO_32 = 0x61c8_8647;
@@ -52,5 +52,5 @@ export function sipHash(word: u32, key: bigint): u32 {
       c = c ^ 0xffn;
     }
   }
-  return narrow32(a ^ b ^ c ^ d);
+  return u32(a ^ b ^ c ^ d);
 }

@@ -2,7 +2,7 @@
  * What a scheduler is: `schedule` chooses a real server for a new connection, in the kernel; `prepare` and `table` make what
  * it remembers whenever the service or its real servers change, in Node.
  */
-import { type be16, u32 as narrow32, ntohl, raw, rawBe32, type u32 } from '@ipvsd/bpf';
+import { type be16, ntohl, raw, rawBe32, u32 } from '@ipvsd/bpf';
 import type { Address6 } from '../packet/address.ts';
 import {
   members,
@@ -62,13 +62,13 @@ export const EMPTY: Prepared = { cursor: 0, current: 0, maximum: 0, divisor: 0 }
 
 /** The real server at a place of the service's list; null beyond its end. */
 export function memberAt(service: Service, place: u32): RealServer | null {
-  const member = members.at(service.first + place);
+  const member = members.at(u32(service.first + place));
   if (member === null) return null;
   return servers.at(member.server);
 }
 
 export function memberNumber(service: Service, place: u32): u32 {
-  const member = members.at(service.first + place);
+  const member = members.at(u32(service.first + place));
   return member === null ? NONE : member.server;
 }
 
@@ -83,4 +83,4 @@ export const overhead = (server: RealServer): number => server.active * 256 + se
 
 /** An address as one number, for hashing: IPv4 in host order, IPv6 its four words xor-ed. */
 export const foldAddress = (address: Address6): u32 =>
-  ntohl(rawBe32(narrow32(raw(address.a) ^ raw(address.b) ^ raw(address.c) ^ raw(address.d))));
+  ntohl(rawBe32(u32(raw(address.a) ^ raw(address.b) ^ raw(address.c) ^ raw(address.d))));

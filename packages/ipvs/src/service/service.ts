@@ -100,7 +100,8 @@ export const RealServer = struct('real_server', {
   route: Route,
   /** When the last connection or template let go of it. */
   idleSince: u32,
-  reserved: u32,
+  /** The sequence of its service, as the service's index may have another owner by now. */
+  owner: u32,
   reserved2: u64,
   reserved3: u64,
 });

@@ -10,8 +10,8 @@ import { ALLOCATABLE, VIRTUAL } from './machine.ts';
 export interface Colouring {
   /** The machine register of each virtual one. */
   readonly colours: readonly number[];
-  /** Virtual registers that found none. */
-  readonly spilled: readonly number[];
+  /** Virtual registers that found none; those joined by copies stay together. */
+  readonly spilled: readonly (readonly number[])[];
 }
 
 export interface Wishes {
@@ -63,7 +63,7 @@ class Nodes {
     const order = this.#simplify();
     const colours = this.#joined.map((_, reg) => (reg < ALLOCATABLE ? reg : -1));
     const partners = this.#partners();
-    const failed = new Set<number>();
+    const failed = new Map<number, number[]>();
     for (const node of order.reverse()) {
       const taken = new Set([...this.#neighbours[node]!].map((other) => colours[other]!));
       const free = ORDER.filter((reg) => !taken.has(reg));
@@ -72,16 +72,15 @@ class Nodes {
         ...(partners.get(node) ?? []).map((other) => colours[this.#find(other)]),
       ];
       const best = liked.find((reg) => reg !== undefined && (free as readonly number[]).includes(reg)) ?? free[0];
-      if (best === undefined) failed.add(node);
+      if (best === undefined) failed.set(node, []);
       else colours[node] = best;
     }
-    const spilled: number[] = [];
     for (let reg = VIRTUAL; reg < this.#joined.length; reg++) {
       const node = this.#find(reg);
-      if (failed.has(node)) spilled.push(reg);
+      failed.get(node)?.push(reg);
       colours[reg] = colours[node]!;
     }
-    return { colours, spilled };
+    return { colours, spilled: [...failed.values()] };
   }
 
   #find(reg: number): number {
