@@ -47,7 +47,7 @@ function freePages(): u32 {
   const most = settings.only.maxConnections;
   const alive = population.only.alive;
   if (alive >= most) return 0;
-  return u32(((most - alive) * Connection.size) / PAGE);
+  return u32((u32(most - alive) * Connection.size) / PAGE);
 }
 
 /** Once a second: is memory short, and what follows. */
@@ -71,7 +71,7 @@ function modeAfter(mode: u32, short: boolean): u32 {
 
 /** The less there is, the more is dropped: with nothing left every first packet. */
 function rateFor(threshold: u32, free: u32): u32 {
-  return threshold > free ? u32(threshold / (threshold - free)) : 0;
+  return threshold > free ? u32(threshold / u32(threshold - free)) : 0;
 }
 
 /** Look at one part in 32 of the table, beginning anywhere. */

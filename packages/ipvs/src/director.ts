@@ -8,7 +8,7 @@ import { type Connection, connections, NO_OUTPUT, ONE_PACKET } from './connectio
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { makeBypass } from './connection/make.ts';
 import { open } from './connection/open.ts';
-import { IGNORED, LAST_CONNECTION, NO_SERVER, Opening } from './connection/opening.ts';
+import { IGNORED, LAST_CONNECTION, NO_SERVER, OF_PACKET, type Opening, openings } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import { type Family, IPV4, IPV6, REQUEST } from './family.ts';
@@ -121,12 +121,12 @@ function firstPacket(
   transport: u32,
   event: u32,
 ): number {
-  const opening = stack(Opening, {
-    clientPort: ports.sourcePort,
-    virtualPort: ports.destinationPort,
-    protocol: ip.protocol,
-    family: family.number,
-  });
+  const opening = openings.at(OF_PACKET);
+  if (opening === null) return because(REASONS.corrupt);
+  opening.clientPort = ports.sourcePort;
+  opening.virtualPort = ports.destinationPort;
+  opening.protocol = ip.protocol;
+  opening.family = family.number;
   family.widen(opening.client, ip.source);
   family.widen(opening.virtual, ip.destination);
   opening.mark = markOf(skb, opening);

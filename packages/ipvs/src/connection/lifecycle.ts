@@ -21,7 +21,10 @@ import {
   TEMPLATE,
 } from './connection.ts';
 
-/** Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full. */
+/**
+ * Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full.
+ * @subprog
+ */
 export function enter(c: Connection, index: u32): boolean {
   return c.family === AF_INET ? enterIn(IPV4, c, index) : enterIn(IPV6, c, index);
 }
@@ -57,7 +60,10 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
   return true;
 }
 
-/** No packet finds it from now on. */
+/**
+ * No packet finds it from now on.
+ * @subprog
+ */
 export function leave(c: Connection, index: u32): void {
   if ((c.flags & HASHED) === 0) return;
   if (c.family === AF_INET) leaveFrom(IPV4, c, index);
@@ -116,7 +122,10 @@ export function lowMark(server: RealServer): number {
   return server.upper === 0 ? 0xffff_ffff : server.upper - (server.upper >>> 2);
 }
 
-/** Change the state; the first CPU to do so moves the connection between the active and the inactive. */
+/**
+ * Change the state; the first CPU to do so moves the connection between the active and the inactive.
+ * @subprog
+ */
 export function changeState(c: Connection, server: RealServer | null, from: u32, to: u32): void {
   if (atomicCompareExchange(c, 'state', from, to) !== from) return;
   if (c.controller !== 0 && isEstablished(c.protocol, to)) assureTemplate(c);
@@ -136,16 +145,19 @@ export function changeState(c: Connection, server: RealServer | null, from: u32,
 /** The template has led to a connection that came about: the defence spares it. */
 export function assureTemplate(c: Connection): void {
   if (c.controller === 0) return;
-  const template = connections.at(c.controller - 1);
+  const template = connections.at(u32(c.controller - 1));
   if (template !== null && (template.flags & TEMPLATE) !== 0 && template.state !== ASSURED) template.state = ASSURED;
 }
 
-/** Take a connection out of the table, once, whoever asks first. Not while it controls others. */
+/**
+ * Take a connection out of the table, once, whoever asks first. Not while it controls others.
+ * @subprog
+ */
 export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
   leave(c, index);
   if (c.controller !== 0) {
-    const controller = connections.at(c.controller - 1);
+    const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);
   }
   const server = servers.at(c.server);

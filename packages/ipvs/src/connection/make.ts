@@ -1,5 +1,5 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
-import { assign, atomicAdd, type be16, rawBe16, u8, type u32 } from '@ipvsd/bpf';
+import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
 import { IPPROTO_UDP } from '../packet/headers.ts';
 import { METHOD_BYPASS, METHOD_MASQ, NONE, SERVICE_ONE_PACKET, type Service, servers } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
@@ -21,7 +21,10 @@ import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 /** Ticks until the first state sets its own timeout. */
 const INITIAL_TIMEOUT = ticksOf(3);
 
-/** A connection to the real server `chosen`. `controller`: the number of its template plus one, or 0. */
+/**
+ * A connection to the real server `chosen`. `controller`: the number of its template plus one, or 0.
+ * @subprog
+ */
 export function makeConnection(service: Service, opening: Opening, chosen: u32, port: be16, controller: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
@@ -35,7 +38,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   assign(c.real, server.address);
   if (!once && !enter(c, index)) return giveUp(c, index);
   if (controller !== 0) {
-    const controlling = connections.at(controller - 1);
+    const controlling = connections.at(u32(controller - 1));
     if (controlling !== null) atomicAdd(controlling, 'controls', 1);
     c.controller = controller;
   }
@@ -44,7 +47,10 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   return index;
 }
 
-/** A connection that goes where its packets say (cache_bypass). */
+/**
+ * A connection that goes where its packets say (cache_bypass).
+ * @subprog
+ */
 export function makeBypass(opening: Opening): u32 {
   const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT);
   if (index === TABLE_FULL) return TABLE_FULL;
@@ -53,7 +59,10 @@ export function makeBypass(opening: Opening): u32 {
   return enter(c, index) ? index : giveUp(c, index);
 }
 
-/** A template; `wanted` has its key. */
+/**
+ * A template; `wanted` has its key.
+ * @subprog
+ */
 export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;

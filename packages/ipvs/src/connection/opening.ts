@@ -1,5 +1,5 @@
 /** What the first packet of a connection says, and the answers to it that are no numbers of connections. */
-import { be16, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import { be16, percpuArray, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
 
 export const Opening = struct('opening', {
@@ -12,6 +12,14 @@ export const Opening = struct('opening', {
   mark: u32,
 });
 export type Opening = ViewOf<typeof Opening>;
+
+/**
+ * Each CPU's own, as a packet is handled from end to end by one: the packet's, and the key of its template. Not on the stack:
+ * it is small, and the verifier would follow every way in which they can be filled.
+ */
+export const openings = percpuArray('openings', Opening, { maxEntries: 2 });
+export const OF_PACKET = 0;
+export const OF_ITS_TEMPLATE = 1;
 
 /** The service is not for this packet: the host has it. */
 export const IGNORED = 0xffff_fff0;

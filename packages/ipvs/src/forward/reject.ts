@@ -44,6 +44,7 @@ const TIME_TO_LIVE = 64;
 const INTERNETWORK_CONTROL = 0xc0;
 const TOS_MASK = 0x1e;
 
+/** @subprog */
 export function reject(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return TC_ACT_SHOT;

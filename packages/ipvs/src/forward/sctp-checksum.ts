@@ -8,20 +8,24 @@
  */
 import { type be16, raw, rawBe32, type Skb, u32 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
-import { ETHERNET, Sctp } from '../packet/headers.ts';
+import { ETHERNET, MAX_OFFSET, Sctp } from '../packet/headers.ts';
 
 /** The polynomial of CRC32c with its bits reversed, as the wire has them. */
 const POLYNOMIAL = 0x82f6_3b78;
 
-/** The product of two polynomials modulo it; bits reversed, so that x^0 is the top bit. */
+/**
+ * The product of two polynomials modulo it; bits reversed, so that x^0 is the top bit. Without a branch, as the verifier would
+ * follow each side of each of them.
+ * @subprog
+ */
 function multiply(a: u32, b: u32): u32 {
   let product: u32 = 0;
   let power: u32 = b;
   let rest: u32 = a;
   for (let i = 0; i < 32; i++) {
-    if (rest >= 0x8000_0000) product = u32(product ^ power);
+    product = u32(product ^ (power & -(rest >>> 31)));
     rest = u32(rest * 2);
-    power = (power & 1) !== 0 ? u32((power >>> 1) ^ POLYNOMIAL) : power >>> 1;
+    power = u32((power >>> 1) ^ (POLYNOMIAL & -(power & 1)));
   }
   return product;
 }
@@ -41,16 +45,20 @@ function afterZeros(crc: u32, count: u32): u32 {
   return advanced;
 }
 
-/** Mend the checksum for a port that became `next`. `first`: 1 for the source port, 0 for the destination port. */
+/**
+ * Mend the checksum for a port that became `next`. `first`: 1 for the source port, 0 for the destination port.
+ * @subprog
+ */
 export function mendSctp(skb: Skb, family: Family, transport: u32, first: number, old: be16, next: be16): void {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return;
   const length = family.length(ip) + ETHERNET;
-  const header = skb.header(Sctp, transport);
-  if (header === null || length < transport + 12) return;
+  const at = transport & MAX_OFFSET;
+  const header = skb.header(Sctp, at);
+  if (header === null || length < at + 12) return;
   // The two bytes as the first in a fresh register: 16 bits shifted through, that is multiplied by x^16.
   const changed = u32(raw(old) ^ raw(next));
-  const behind = length - transport - (first === 1 ? 2 : 4);
+  const behind = length - at - (first === 1 ? 2 : 4);
   const crc = afterZeros(multiply(changed, X16), u32(behind) & 0xffff);
   header.checksum = rawBe32(u32(raw(header.checksum) ^ crc));
 }

@@ -14,20 +14,24 @@ import {
   u32,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
-import { ETHERNET, IPPROTO_UDP, Udp } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_UDP, MAX_OFFSET, Udp } from '../packet/headers.ts';
 import { finishSum, sumOf } from '../packet/sum.ts';
 
 const UDP_CHECKSUM = 6;
 
-/** Mend it for an address that changed by `difference` and a port; the packet moves. */
+/**
+ * Mend it for an address that changed by `difference` and a port; the packet moves.
+ * @subprog
+ */
 export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u32, old: be16, next: be16): void {
-  const header = skb.header(Udp, transport);
+  const at = transport & MAX_OFFSET;
+  const header = skb.header(Udp, at);
   if (header === null) return;
   if (raw(header.checksum) === 0) {
-    complete(skb, family, transport);
+    complete(skb, family, at);
     return;
   }
-  const checksum = transport + UDP_CHECKSUM;
+  const checksum = at + UDP_CHECKSUM;
   l4CsumReplace(skb, checksum, 0, difference, BPF_F_PSEUDO_HDR + BPF_F_MARK_MANGLED_0);
   if (old !== next) l4CsumReplace(skb, checksum, raw(old), raw(next), 2 + BPF_F_MARK_MANGLED_0);
 }

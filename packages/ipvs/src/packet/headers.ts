@@ -5,6 +5,9 @@ import { Address4, Address6 } from './address.ts';
 /** Bytes of the Ethernet header; a VLAN tag is held apart by the kernel. */
 export const ETHERNET = 14;
 
+/** Transport headers begin before this: a mask for where the compiler cannot see it. */
+export const MAX_OFFSET = 0xfff;
+
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;

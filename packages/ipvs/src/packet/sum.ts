@@ -5,7 +5,10 @@ const CHUNK = 32;
 const Chunk = struct('sum_chunk', { bytes: array(u8, CHUNK) });
 const One = struct('sum_byte', { byte: u8 });
 
-/** `length` bytes from `offset` on, in the machine's order, folded to 17 bits at most. */
+/**
+ * `length` bytes from `offset` on, in the machine's order, folded to 17 bits at most.
+ * @subprog
+ */
 export function sumOf(skb: Skb, offset: u32, length: u32): u32 {
   const whole: u32 = (length & 0xffff) >>> 5;
   const chunk = stack(Chunk);
@@ -31,5 +34,5 @@ export function finishSum(total: number): u32 {
   const once = (total & 0xffff) + u32(total / 0x1_0000);
   const twice = (once & 0xffff) + u32(once / 0x1_0000);
   const thrice = (twice & 0xffff) + (twice >>> 16);
-  return 0xffff - ((thrice & 0xffff) + (thrice >>> 16));
+  return 0xffff - (((thrice & 0xffff) + (thrice >>> 16)) & 0xffff);
 }

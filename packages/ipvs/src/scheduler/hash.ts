@@ -10,6 +10,9 @@ const GOLDEN_RATIO_32 = 0x61c8_8647;
 /** One of 256 buckets: the top bits of a multiplication. */
 export const bucketOf = (x: u32): u32 => mul32(x, GOLDEN_RATIO_32) >>> 24;
 
+/** To the left; a product wraps where a shift would have to be shown to fit. */
+const rotate = (x: u64, bits: bigint): u64 => u64(x * (1n << bits)) | (x >> (64n - bits));
+
 /** "somepseudorandomlygeneratedbytes", the constants of SipHash. */
 const INITIAL = [
   0x736f_6d65_7073_6575n,
@@ -33,19 +36,19 @@ export function sipHash(word: u32, key: bigint): u32 {
   d = d ^ block;
   for (let round = 0; round < 4; round++) {
     a = u64(a + b);
-    b = u64(b << 13n) | (b >> 51n);
+    b = rotate(b, 13n);
     b = b ^ a;
-    a = u64(a << 32n) | (a >> 32n);
+    a = rotate(a, 32n);
     c = u64(c + d);
-    d = u64(d << 16n) | (d >> 48n);
+    d = rotate(d, 16n);
     d = d ^ c;
     a = u64(a + d);
-    d = u64(d << 21n) | (d >> 43n);
+    d = rotate(d, 21n);
     d = d ^ a;
     c = u64(c + b);
-    b = u64(b << 17n) | (b >> 47n);
+    b = rotate(b, 17n);
     b = b ^ c;
-    c = u64(c << 32n) | (c >> 32n);
+    c = rotate(c, 32n);
     // One round takes the block in, three finish.
     if (round === 0) {
       a = a ^ block;

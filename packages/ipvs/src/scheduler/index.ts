@@ -26,7 +26,10 @@ function schedule(service: Service, state: ServiceState, asking: Asking): u32 {
   return NONE;
 }
 
-/** The number of the real server that the service's scheduler gives it to, or NONE. */
+/**
+ * The number of the real server that the service's scheduler gives it to, or NONE.
+ * @subprog
+ */
 export function chooseServer(service: Service, asking: Asking): u32 {
   const state = serviceStates.at(service.index);
   return state === null ? NONE : schedule(service, state, asking);

@@ -2,9 +2,9 @@
  * Locality-based least connection: a destination address stays with its real server until that one is busy while another is
  * idle; then, as for new ones, weighted least connection chooses.
  */
-import { ANY, assign, stack, u32 } from '@ipvsd/bpf';
+import { assign, stack, u32 } from '@ipvsd/bpf';
 import { now as clock, settings } from '../settings.ts';
-import { isBusy, Locality, LocalityKey, localities, servingAt } from './locality.ts';
+import { isBusy, LocalityKey, localities, remember, servingAt } from './locality.ts';
 import { EMPTY, NONE, type Scheduler } from './scheduler.ts';
 import { wlc } from './wlc.ts';
 
@@ -30,9 +30,7 @@ export const lblc: Scheduler = {
       known.servers.set(0, chosen);
       return chosen;
     }
-    const fresh = stack(Locality, { lastUse: now, lastChange: now, count: 1 });
-    fresh.servers.set(0, chosen);
-    localities.update(key, fresh, ANY);
+    remember(key, chosen, now);
     return chosen;
   },
   prepare: () => EMPTY,

@@ -3,10 +3,10 @@
  * loaded first. When that one is busy the set grows by who is least loaded of all; when it has not changed for a day its
  * most loaded member goes.
  */
-import { ANY, assign, loop, stack, type u16, u32 } from '@ipvsd/bpf';
+import { assign, loop, stack, type u16, u32 } from '@ipvsd/bpf';
 import type { Service } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
-import { isBusy, Locality, LocalityKey, localities, MAX_SET, servingAt } from './locality.ts';
+import { isBusy, type Locality, LocalityKey, localities, MAX_SET, remember, servingAt } from './locality.ts';
 import { EMPTY, isOverloaded, NONE, overhead, type Scheduler } from './scheduler.ts';
 import { wlc } from './wlc.ts';
 
@@ -21,9 +21,7 @@ export const lblcr: Scheduler = {
     if (set === null || u32(now - set.lastUse) >= settings.only.replicationExpiration) {
       const first = wlc.schedule(service, state, asking);
       if (first === NONE) return NONE;
-      const fresh = stack(Locality, { lastUse: now, lastChange: now, count: 1 });
-      fresh.servers.set(0, first);
-      localities.update(key, fresh, ANY);
+      remember(key, first, now);
       return first;
     }
     set.lastUse = now;
@@ -85,9 +83,10 @@ function removeMostLoaded(service: Service, set: Locality): void {
 }
 
 function removeAt(set: Locality, place: u32): void {
-  for (let i = 0; i < MAX_SET - 1; i++) {
-    if (i >= place) set.servers.set(i, set.servers.get(i + 1));
-  }
+  loop(MAX_SET - 1, (i) => {
+    if (i >= place) set.servers.set(i & (MAX_SET - 1), set.servers.get((i + 1) & (MAX_SET - 1)));
+    return 0;
+  });
   set.count = u32(set.count - 1);
 }
 

@@ -5,7 +5,7 @@
  * Entries belong to a scheduler's life at a service (`Service.era`): another scheduler never finds them. What is not used
  * goes by itself, the oldest first, when the map is full.
  */
-import { array, loop, lruHashMap, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { ANY, array, loop, lruHashMap, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
 import { type RealServer, SERVER_AVAILABLE, type Service, servers } from '../service/service.ts';
 import { memberAt } from './scheduler.ts';
@@ -14,6 +14,7 @@ import { memberAt } from './scheduler.ts';
 export const MAX_SET = 32;
 
 export const LocalityKey = struct('locality_key', { destination: Address6, era: u32 });
+export type LocalityKey = ViewOf<typeof LocalityKey>;
 export const Locality = struct('locality', {
   lastUse: u32,
   /** When the set changed last. */
@@ -23,6 +24,9 @@ export const Locality = struct('locality', {
   servers: array(u32, MAX_SET),
 });
 export type Locality = ViewOf<typeof Locality>;
+
+/** What a new entry starts from: too large for a program's stack. Always zero. */
+export const blankLocality = single('blank_locality', Locality);
 
 export const localities = lruHashMap('localities', LocalityKey, Locality, { maxEntries: 65_536 });
 
@@ -44,4 +48,15 @@ export function isBusy(service: Service, server: RealServer): boolean {
     return 1;
   });
   return idle === 1;
+}
+
+/** Remember that `number` serves the destination of `key`. */
+export function remember(key: LocalityKey, number: u32, now: u32): void {
+  localities.update(key, blankLocality.only, ANY);
+  const fresh = localities.lookup(key);
+  if (fresh === null) return;
+  fresh.lastUse = now;
+  fresh.lastChange = now;
+  fresh.count = 1;
+  fresh.servers.set(0, number);
 }

@@ -9,6 +9,7 @@ const FTP_DATA = 20;
 /** Ports that any program may listen on, such as an FTP server's for passive data. */
 const UNPRIVILEGED = 1024;
 
+/** @subprog */
 export function findService(opening: Opening): Service | null {
   const key = stack(ServiceKey, { family: opening.family });
   if (opening.mark !== 0) {

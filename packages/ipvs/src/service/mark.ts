@@ -23,7 +23,10 @@ export const Mark = struct('mark', { mark: u32 });
 export const MARK_KEY_BITS = 32;
 export const marks = lpmTrie('mark_rules', MarkKey, Mark, { maxEntries: 16_384 });
 
-/** The mark of a packet: its own, or that of a rule. */
+/**
+ * The mark of a packet: its own, or that of a rule.
+ * @subprog
+ */
 export function markOf(skb: Skb, opening: Opening): u32 {
   const own = skb.mark;
   if (own !== 0 || settings.only.markRules === 0) return own;

@@ -130,17 +130,17 @@ function add(to: Traffic, connections: u64, inPackets: u64, outPackets: u64, inB
 }
 
 /** Scales of the estimator: over two seconds a difference of 1 is 2^9 or 2^4. */
-const PACKETS = 9n;
-const BYTES = 4n;
+const PACKETS = 512n;
+const BYTES = 16n;
 
 function publish(figures: Figures | null): void {
   if (figures === null) return;
   const { published, pending, rates } = figures;
-  rates.connections = follow(rates.connections, u64(pending.connections << PACKETS));
-  rates.inPackets = follow(rates.inPackets, u64(pending.inPackets << PACKETS));
-  rates.outPackets = follow(rates.outPackets, u64(pending.outPackets << PACKETS));
-  rates.inBytes = follow(rates.inBytes, u64(pending.inBytes << BYTES));
-  rates.outBytes = follow(rates.outBytes, u64(pending.outBytes << BYTES));
+  rates.connections = follow(rates.connections, u64(pending.connections * PACKETS));
+  rates.inPackets = follow(rates.inPackets, u64(pending.inPackets * PACKETS));
+  rates.outPackets = follow(rates.outPackets, u64(pending.outPackets * PACKETS));
+  rates.inBytes = follow(rates.inBytes, u64(pending.inBytes * BYTES));
+  rates.outBytes = follow(rates.outBytes, u64(pending.outBytes * BYTES));
   accept(published, pending);
 }
 
@@ -156,8 +156,8 @@ function accept(published: Traffic, pending: Traffic): void {
 
 /** A quarter of the way, rounded down as a shift of a signed number does. */
 function follow(rate: u64, fresh: u64): u64 {
-  if (fresh >= rate) return u64(rate + ((fresh - rate) >> 2n));
-  return u64(rate - ((rate - fresh + 3n) >> 2n));
+  if (fresh >= rate) return u64(rate + (u64(fresh - rate) >> 2n));
+  return u64(rate - (u64(rate - fresh + 3n) >> 2n));
 }
 
 // Zero ---------------------------------------------------------------------------------------------------------------
