@@ -27,6 +27,29 @@ export const REASONS = {
     'notFirst',
     'A packet to a virtual service that neither belongs to a connection nor may open one; the host answers.',
   ),
+  ignored: reason(
+    'pass',
+    'ignored',
+    'A first packet that a virtual service is not for: from port 20 (active FTP), or to another port of an FTP service.',
+  ),
+  backupOnly: reason(
+    'pass',
+    'backupOnly',
+    'backup_only is set and a backup daemon runs: this director balances nothing.',
+  ),
+  bypassed: reason(
+    'pass',
+    'bypassed',
+    'A packet of a connection that goes past the real servers to its own destination (cache_bypass).',
+  ),
+  local: reason('pass', 'local', 'A packet of a connection whose real server is the director itself.'),
+  reply: reason(
+    'pass',
+    'reply',
+    'A reply of a connection that is not translated (DR, TUN): its state is followed and the host forwards it.',
+  ),
+  defence: reason('drop', 'defence', 'A first packet dropped while memory for connections is short (drop_packet).'),
+  tunnel: reason('drop', 'tunnel', 'A packet for a real server behind a tunnel; tunnels are not built yet.'),
   noServer: reason('drop', 'noServer', 'A virtual service has no real server with a weight above 0 and room for more.'),
   tableFull: reason(
     'drop',

@@ -14,8 +14,15 @@ export type Flow = ViewOf<typeof Flow>;
 export const REQUEST = 0;
 export const REPLY = 1;
 
-const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, reserved: array(u8, 3) };
-/** A packet's own addresses and ports: both directions of a connection are found by what the packet itself says. */
+/** Kinds of tuples. */
+export const OF_PACKETS = 0;
+export const OF_TEMPLATE = 1;
+
+const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, kind: u8, reserved: array(u8, 2) };
+/**
+ * A packet's own addresses and ports: both directions of a connection are found by what the packet itself says. Templates
+ * (kind 1) are found the same way, where no packet's tuple can meet them.
+ */
 export const Tuple4 = struct('tuple4', { source: Address4, destination: Address4, ...tuple });
 export const Tuple6 = struct('tuple6', { source: Address6, destination: Address6, ...tuple });
 
@@ -57,7 +64,10 @@ export const IPV4 = {
     // A time to live less one is, in the machine's order, its 16-bit word less one: plus 0xfffe in ones' complement.
     ip.checksum = patch(ip.checksum, fold32(difference + 0xfffe));
   },
+  /** Header and all that follows. */
   length: (ip: Header4): u32 => ntohs(ip.length),
+  /** The addresses' part of a pseudo header's sum, not folded. */
+  sum: (ip: Header4): number => raw(ip.source.a) + raw(ip.destination.a),
 };
 
 export type Family = typeof IPV4;
@@ -85,6 +95,15 @@ export const IPV6: Family = {
     ip.timeToLive = u8(ip.timeToLive - 1);
   },
   length: (ip: Header6): u32 => ntohs(ip.payloadLength) + 40,
+  sum: (ip: Header6): number =>
+    raw(ip.source.a) +
+    raw(ip.source.b) +
+    raw(ip.source.c) +
+    raw(ip.source.d) +
+    raw(ip.destination.a) +
+    raw(ip.destination.b) +
+    raw(ip.destination.c) +
+    raw(ip.destination.d),
 } as unknown as Family;
 
 export const FAMILIES = [IPV4, IPV6];

@@ -1,3 +1,3 @@
 /** All programs of the data plane: the compiler's entry. They share their maps, so they are compiled and loaded together. */
-export { drop, server, start, sweep } from './control.ts';
+export { drop, server, start, sweep, zero } from './control.ts';
 export { ingress } from './tc.ts';
