@@ -10,7 +10,7 @@ import type { Condition } from '../ir.ts';
 import { inlineCondition } from './calls.ts';
 import { lower, lowerOperands, symbolOf, unwrap } from './expressions.ts';
 import type { Flow } from './flow.ts';
-import { findBinding, type Frame } from './frame.ts';
+import { type Frame, findBinding } from './frame.ts';
 import { type FunctionLowering, narrowFlow } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import { contains, I64, intersect, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
@@ -103,8 +103,10 @@ function namedCondition(f: FunctionLowering, node: ts.Identifier): Branches | un
   const symbol = symbolOf(f, node);
   const found = symbol === undefined ? undefined : findBinding(f.frame, symbol);
   const declaration = symbol?.valueDeclaration;
-  if (found?.binding.kind !== 'value' || found.binding.value.kind !== 'boolean' || found.frame.owner !== f) return undefined;
-  if (declaration === undefined || !ts.isVariableDeclaration(declaration) || !ts.isIdentifier(declaration.name)) return undefined;
+  if (found?.binding.kind !== 'value' || found.binding.value.kind !== 'boolean' || found.frame.owner !== f)
+    return undefined;
+  if (declaration === undefined || !ts.isVariableDeclaration(declaration) || !ts.isIdentifier(declaration.name))
+    return undefined;
   const { initializer } = declaration;
   if (initializer === undefined || !canAskAgain(f, found.frame, initializer)) return undefined;
   const frame = f.frame;

@@ -139,7 +139,8 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
   const count = operator === '<<' || operator === '>>>' ? shiftCount(f, b.value) : b.value;
   const exact = exactRange(f, node, operator, a, b, count);
-  if (operator === '>>>' && isConstant(count) && count.value === 0) return { value: zeroExtended(f, a.value), exact, isLow: true };
+  if (operator === '>>>' && isConstant(count) && count.value === 0)
+    return { value: zeroExtended(f, a.value), exact, isLow: true };
   const [held, by] = [f.boundsOf(a.value), f.boundsOf(count)];
   const plain = contains(U32, held.range) && contains(U32, by.range);
   const kind = LOW_KINDS[operator]!;
