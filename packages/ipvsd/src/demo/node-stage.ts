@@ -33,6 +33,8 @@ export class NodeStage implements Stage {
     });
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);
+    // What the kernel's timer does by itself: the first look at the clock, from which periods are counted.
+    this.#plane.call(sweep, sweep.context.create());
   }
 
   async ipvsadm(args: readonly string[]): Promise<string> {
