@@ -43,7 +43,25 @@ const SECOND = 1_000_000;
 const MINUTE = 60 * SECOND;
 const QUIET_AFTER = 40 * SECOND;
 
-const DEFENCES = ['drop_entry', 'drop_packet', 'secure_tcp'] as const;
+/** When the data plane is to be woken next: at a deadline, given in ticks, or at the next full second or minute. */
+export function nextWake(
+  now: number,
+  touched: number,
+  defends: boolean,
+  base: bigint,
+  deadlines: readonly number[],
+): number {
+  const step = now < touched + QUIET_AFTER || defends ? SECOND : MINUTE;
+  let next = (Math.floor(now / step) + 1) * step;
+  for (const deadline of deadlines) {
+    const due = Number((BigInt(deadline) * BigInt(TICK_NS) - base) / 1000n) + 1;
+    if (due > now && due < next) next = due;
+  }
+  return next;
+}
+
+/** Settings of which any makes each second count. */
+export const DEFENCES = ['drop_entry', 'drop_packet', 'secure_tcp'] as const;
 
 export class NodeTestPlane implements TestPlane {
   readonly kind = 'node';
@@ -110,17 +128,14 @@ export class NodeTestPlane implements TestPlane {
   close(): void {}
 
   #findDeadline(): number {
-    const step = this.#now < this.#touched + QUIET_AFTER || this.#defends() ? SECOND : MINUTE;
-    let next = (Math.floor(this.#now / step) + 1) * step;
     const store = this.#plane.store(connections);
     const { highest } = Population.on(this.#plane.store(population).lookup(new Uint8Array(4))!);
+    const due: number[] = [];
     for (let index = 0; index < highest; index++) {
       const c = Connection.on(store.lookup(new Uint8Array(Uint32Array.of(index).buffer))!);
-      if (c.alive !== 1) continue;
-      const due = Number((BigInt(c.lastSeen + c.timeout) * BigInt(TICK_NS) - BOOT_NS) / 1000n) + 1;
-      if (due > this.#now && due < next) next = due;
+      if (c.alive === 1) due.push(c.lastSeen + c.timeout);
     }
-    return next;
+    return nextWake(this.#now, this.#touched, this.#defends(), BOOT_NS, due);
   }
 
   /** The defence works by the second. */
