@@ -33,6 +33,8 @@ export interface TestPlane extends Ticking {
   readonly director: Director;
   /** An IP packet arrives; what leaves is more than one packet where the data plane made some of its own. */
   receive(packet: Uint8Array, side: Side, mark: number): readonly Fate[];
+  /** A command was carried out: what it left to be done is due a kernel tick later. */
+  touched(): void;
   close(): void;
 }
 
@@ -40,6 +42,9 @@ export interface TestPlaneOptions {
   readonly site: Site;
   readonly seed: number;
 }
+
+/** Microseconds of a kernel tick on the recording machine (HZ=100). */
+export const KERNEL_TICK = 10_000;
 
 /** Nanoseconds since boot at which every scenario begins: a whole number of seconds and of estimator ticks. */
 export const BOOT_NS = 1_000_000_000_000n;

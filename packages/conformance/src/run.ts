@@ -83,14 +83,19 @@ export const TOPICS: readonly Topic[] = [
 
 export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const recordings = new Recordings(options.folder);
-  const makePlane = await planeMaker(options.plane);
+  const topics = chosen(options, recordings);
+  const { makePlane, close } = await planeMaker(options.plane);
   const names = recordedNames(options.services);
   const wanted = (name: string): boolean => options.only === undefined || name.includes(options.only);
-  for (const topic of chosen(options, recordings)) {
-    for await (const result of topic.play({ recordings, makePlane, names, wanted })) {
-      const excuse = options.excuses[nameOf(result)];
-      yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
+  try {
+    for (const topic of topics) {
+      for await (const result of topic.play({ recordings, makePlane, names, wanted })) {
+        const excuse = options.excuses[nameOf(result)];
+        yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
+      }
     }
+  } finally {
+    close();
   }
 }
 
@@ -107,7 +112,14 @@ function chosen({ topics }: RunOptions, recordings: Recordings): readonly Topic[
   });
 }
 
-async function planeMaker(plane: 'node' | 'kernel'): Promise<MakePlane> {
-  if (plane === 'node') return (options) => new NodeTestPlane(options);
-  throw new Error('Cannot play on the kernel plane: not built yet');
+interface Maker {
+  readonly makePlane: MakePlane;
+  close(): void;
+}
+
+async function planeMaker(plane: 'node' | 'kernel'): Promise<Maker> {
+  if (plane === 'node') return { makePlane: (options) => new NodeTestPlane(options), close: () => {} };
+  const { KernelTestPlane, KernelWorld } = await import('./kernel-plane.ts');
+  const world = new KernelWorld();
+  return { makePlane: ({ site }) => new KernelTestPlane(world, site), close: () => world.close() };
 }
