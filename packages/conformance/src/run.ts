@@ -2,6 +2,7 @@
 
 import type { Names } from '@ipvsd/ipvsadm';
 import { openPorts, playScenario, type Scenario } from './events.ts';
+import { playIpvsadm } from './ipvsadm.ts';
 import { NodeTestPlane } from './node-plane.ts';
 import { behaviourFlows, type Flow, replay } from './packets.ts';
 import { Recordings } from './recordings.ts';
@@ -24,6 +25,7 @@ export interface RunOptions {
 
 interface Context {
   readonly recordings: Recordings;
+  readonly plane: RunOptions['plane'];
   readonly makePlane: MakePlane;
   readonly names: Names;
   readonly wanted: (name: string) => boolean;
@@ -72,6 +74,12 @@ const packets: Topic = {
   },
 };
 
+const ipvsadm: Topic = {
+  name: 'ipvsadm',
+  file: 'ipvsadm.jsonl',
+  play: ({ recordings, plane, names, wanted }) => playIpvsadm(recordings.folder, plane, names, wanted),
+};
+
 export const TOPICS: readonly Topic[] = [
   scenarios('scheduling'),
   scenarios('behaviour'),
@@ -79,6 +87,7 @@ export const TOPICS: readonly Topic[] = [
   states('tcp-states'),
   states('sctp-states'),
   packets,
+  ipvsadm,
 ];
 
 export async function* run(options: RunOptions): AsyncGenerator<Result> {
@@ -89,7 +98,7 @@ export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const wanted = (name: string): boolean => options.only === undefined || name.includes(options.only);
   try {
     for (const topic of topics) {
-      for await (const result of topic.play({ recordings, makePlane, names, wanted })) {
+      for await (const result of topic.play({ recordings, plane: options.plane, makePlane, names, wanted })) {
         const excuse = options.excuses[nameOf(result)];
         yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
       }

@@ -2,7 +2,7 @@
  * What a scheduler is: `schedule` chooses a real server for a new connection, in the kernel; `prepare` and `table` make what
  * it remembers whenever the service or its real servers change, in Node.
  */
-import { type be16, ntohl, raw, rawBe32, u32 } from '@ipvsd/bpf';
+import { type be16, ntohl, raw, rawBe32, u32, u64 } from '@ipvsd/bpf';
 import type { Address6 } from '../packet/address.ts';
 import {
   members,
@@ -84,3 +84,10 @@ export const overhead = (server: RealServer): number => server.active * 256 + se
 /** An address as one number, for hashing: IPv4 in host order, IPv6 its four words xor-ed. */
 export const foldAddress = (address: Address6): u32 =>
   ntohl(rawBe32(u32(raw(address.a) ^ raw(address.b) ^ raw(address.c) ^ raw(address.d))));
+
+/**
+ * Whether `load` for its `weight` is less than `other` for its own: a / wa < b / wb asked as a * wb < b * wa, so that there is
+ * no division and nothing is rounded. Weights go up to 2^31, so the products take 64 bits.
+ */
+export const isLighter = (load: u32, weight: u32, other: u32, otherWeight: u32): boolean =>
+  u64(u64(load) * u64(otherWeight)) < u64(u64(other) * u64(weight));

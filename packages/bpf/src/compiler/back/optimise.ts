@@ -24,6 +24,9 @@ export function optimise(body: Body): void {
     if (!threadJumps(body) && round > 1) break;
     cleanControlFlow(body);
   }
+  // The last copies may have carried a constant past a test. What it makes of a division we know, but not the verifier.
+  propagate(body);
+  cleanControlFlow(body);
   dropDeadStores(body);
   dropDeadCode(body);
 }
