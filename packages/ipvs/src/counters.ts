@@ -3,7 +3,7 @@
  *
  * The sentences are the operator's documentation (docs/counters.md is made from them); the order is the counter's number.
  */
-import { percpuArray, struct, TC_ACT_OK, TC_ACT_SHOT, u64 } from '@ipvsd/bpf';
+import { percpuArray, struct, TC_ACT_SHOT, TC_ACT_UNSPEC, u64 } from '@ipvsd/bpf';
 
 export interface Reason {
   readonly name: string;
@@ -87,5 +87,5 @@ export const reasons = percpuArray('reasons', Count, { maxEntries: 64 });
 export function because(reason: Reason): number {
   const count = reasons.at(REASON_LIST.indexOf(reason));
   if (count !== null) count.packets = u64(count.packets + 1n);
-  return reason.verdict === 'pass' ? TC_ACT_OK : TC_ACT_SHOT;
+  return reason.verdict === 'pass' ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

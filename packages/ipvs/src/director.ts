@@ -1,29 +1,23 @@
 /**
  * The journey of a packet: parsed, known as part of a connection or let to open one, then told by request.ts or reply.ts.
  *
- * A packet that is none of ours leaves here untouched (TC_ACT_OK) and goes on to the host.
+ * A packet that is none of ours leaves here untouched (TC_ACT_UNSPEC) and goes on to the host.
  */
-import { assign, htons, type Skb, stack, TC_ACT_OK, type u32, type ViewOf } from '@ipvsd/bpf';
-import { type Connection, connections, NO_OUTPUT, ONE_PACKET } from './connection/connection.ts';
+import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
+import { type Connection, NO_OUTPUT } from './connection/connection.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
-import { makeBypass } from './connection/make.ts';
-import { open } from './connection/open.ts';
-import { IGNORED, LAST_CONNECTION, NO_SERVER, OF_PACKET, type Opening, openings } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
-import { dropsFirstPacket } from './defence.ts';
 import { type Family, IPV4, IPV6, REQUEST } from './family.ts';
-import { reject } from './forward/reject.ts';
-import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, Ports } from './packet/headers.ts';
-import { eventOf, isBalanced, isFirst, mayOpen } from './protocol/index.ts';
+import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
+import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
 import { SCTP_CLOSED } from './protocol/sctp.ts';
 import { CLOSE, FIN_WAIT, TIME_WAIT } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { findService } from './service/find.ts';
-import { markOf } from './service/mark.ts';
-import { SERVER_AVAILABLE, type Service, servers } from './service/service.ts';
+import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
+import { FIRST_PACKET, stages } from './stages.ts';
 
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
@@ -31,22 +25,28 @@ const ETH_P_IPV6 = htons(0x86dd);
 const PACKET_HOST = 0;
 /** Key exchange of IPsec (RFC 7296), UDP on both sides: AH and ESP follow its connection. */
 const ISAKMP = htons(500);
-const FTP = htons(21);
+
+/** Calls `step` with the packet's family; what is not IP goes on untouched. */
+export function byFamily(skb: Skb, step: (skb: Skb, family: Family) => number): number {
+  const protocol = skb.protocol;
+  if (protocol === ETH_P_IP) return step(skb, IPV4);
+  if (protocol === ETH_P_IPV6) return step(skb, IPV6);
+  return TC_ACT_UNSPEC;
+}
 
 export function director(skb: Skb): number {
-  if (skb.pktType !== PACKET_HOST) return TC_ACT_OK;
-  const protocol = skb.protocol;
-  if (protocol === ETH_P_IP && settings.only.services4 !== 0) return journey(skb, IPV4);
-  if (protocol === ETH_P_IPV6 && settings.only.services6 !== 0) return journey(skb, IPV6);
-  return TC_ACT_OK;
+  if (skb.pktType !== PACKET_HOST) return TC_ACT_UNSPEC;
+  return byFamily(skb, journey);
 }
 
 function journey(skb: Skb, family: Family): number {
+  // Without a service of the family even packets of connections are the host's, as the kernel's hooks are gone then.
+  if (family.hasServices() === 0) return TC_ACT_UNSPEC;
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
   const protocol = ip.protocol;
   const encrypted = protocol === IPPROTO_ESP || protocol === IPPROTO_AH;
-  if (!isBalanced(protocol) && !encrypted) return TC_ACT_OK;
+  if (!isBalanced(protocol) && !encrypted) return TC_ACT_UNSPEC;
   if (!family.isValid(ip)) return because(REASONS.malformed);
   if (family.isFragment(ip)) return because(REASONS.fragment);
   const transport = family.transport(ip);
@@ -78,7 +78,7 @@ function journey(skb: Skb, family: Family): number {
       else expire(c, index);
     }
   }
-  return firstPacket(skb, family, ip, ports, transport, event);
+  return tailCall(skb, stages, FIRST_PACKET);
 }
 
 const GOES_ON = 0;
@@ -110,46 +110,4 @@ function isFinished(c: Connection): boolean {
   if (c.protocol !== IPPROTO_TCP) return state === SCTP_CLOSED;
   if (state === TIME_WAIT || state === CLOSE) return true;
   return (mode & REUSE_UNSEEN) !== 0 && state === FIN_WAIT && (c.flags & NO_OUTPUT) !== 0;
-}
-
-/** No connection knows it: it opens one, or is none of ours. */
-function firstPacket(
-  skb: Skb,
-  family: Family,
-  ip: ViewOf<typeof Ipv4>,
-  ports: Ports,
-  transport: u32,
-  event: u32,
-): number {
-  const opening = openings.at(OF_PACKET);
-  if (opening === null) return because(REASONS.corrupt);
-  opening.clientPort = ports.sourcePort;
-  opening.virtualPort = ports.destinationPort;
-  opening.protocol = ip.protocol;
-  opening.family = family.number;
-  family.widen(opening.client, ip.source);
-  family.widen(opening.virtual, ip.destination);
-  opening.mark = markOf(skb, opening);
-  const service = findService(opening);
-  if (service === null) return TC_ACT_OK;
-  if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
-  if (!mayOpen(opening.protocol, event)) return because(REASONS.notFirst);
-  if (dropsFirstPacket()) return because(REASONS.defence);
-  let index: u32 = open(service, opening);
-  if (index === NO_SERVER && settings.only.cacheBypass !== 0 && service.mark !== 0) index = makeBypass(opening);
-  if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
-  const c = connections.at(index);
-  if (c === null) return because(REASONS.corrupt);
-  const verdict = request(skb, family, ip, ports, transport, c, event);
-  if ((c.flags & ONE_PACKET) !== 0) expire(c, index);
-  return verdict;
-}
-
-/** A service, but no connection: `answer` says why. */
-function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
-  if (answer === IGNORED) return because(REASONS.ignored);
-  if (answer !== NO_SERVER) return because(REASONS.tableFull);
-  if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
-  because(REASONS.noServer);
-  return reject(skb, family);
 }

@@ -6,6 +6,7 @@ import { array, assign, be16, hashMap, htons, ntohs, raw, rawBe32, struct, u8, u
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
 import { ETHERNET, Ipv4, Ipv6 } from './packet/headers.ts';
+import { settings } from './settings.ts';
 
 /** What a tuple leads to: a connection, and which way the packet goes. */
 export const Flow = struct('flow', { connection: u32, direction: u32 });
@@ -41,6 +42,7 @@ export const IPV4 = {
   Tuple: Tuple4,
   Address: Address4,
   flows: flows4,
+  hasServices: (): u32 => settings.only.services4,
   /** Where the transport header lies, link header included; options are skipped. */
   transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
   /** First fragments too: they carry MF. */
@@ -79,6 +81,7 @@ export const IPV6: Family = {
   Tuple: Tuple6,
   Address: Address6,
   flows: flows6,
+  hasServices: (): u32 => settings.only.services6,
   transport: (_ip: Header6): u32 => ETHERNET + 40,
   isFragment: (_ip: Header6): boolean => false,
   isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,

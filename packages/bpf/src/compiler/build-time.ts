@@ -243,7 +243,8 @@ const markFunctions: ts.TransformerFactory<ts.SourceFile> = (context) => (root) 
   };
   const body = ts.visitEachChild(root, visit, context);
   // Imports come first wherever they are written, as in every ES module.
-  const isImport = (s: ts.Statement): boolean => ts.isImportDeclaration(s) || (ts.isExportDeclaration(s) && s.moduleSpecifier !== undefined);
+  const isImport = (s: ts.Statement): boolean =>
+    ts.isImportDeclaration(s) || (ts.isExportDeclaration(s) && s.moduleSpecifier !== undefined);
   const statements = [
     ...body.statements.filter(isImport),
     factory.createExpressionStatement(call('$scope', [lookup()])),

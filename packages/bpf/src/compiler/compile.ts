@@ -6,9 +6,9 @@ import { dirname, join, relative } from 'node:path';
 import ts from 'typescript';
 import type { MapDefinition } from '../language/map.ts';
 import type { CollectionSpec } from '../spec.ts';
-import { emit } from './back/index.ts';
+import { EmitError, emit } from './back/index.ts';
 import { BuildTime } from './build-time.ts';
-import { CompileError, type Diagnostic, diagnosticAt, placeOf, say } from './diagnostics.ts';
+import { CompileError, type Diagnostic, diagnosticAt, type Place, placeOf, say } from './diagnostics.ts';
 import type { IrModule, IrProgram } from './ir.ts';
 import { irMaps, irStructs } from './ir-module.ts';
 import { lowerProgram } from './lower/entry.ts';
@@ -46,6 +46,8 @@ export function compile(entryFile: string, options: CompileOptions = {}): Compil
     return { ir, exports, ...(options.irOnly === true ? {} : { spec: emit(ir) }), diagnostics: [] };
   } catch (error) {
     if (error instanceof CompileError) unit.diagnostics.push(error.diagnostic);
+    else if (error instanceof EmitError)
+      unit.diagnostics.push(diagnosticAt(placeIn(unit, error), say.stack(error.message)));
     else if (error instanceof TooManyErrors)
       unit.diagnostics.push(diagnosticAt(undefined, say.tooManyErrors(unit.diagnostics.length)));
     else throw error;
@@ -53,7 +55,19 @@ export function compile(entryFile: string, options: CompileOptions = {}): Compil
   }
 }
 
-function toIr(unit: Unit, source: Source, exported: Readonly<Record<string, unknown>>, options: CompileOptions): IrModule {
+function placeIn(unit: Unit, { at }: EmitError): Place | undefined {
+  const file = unit.files[at.file];
+  return file === undefined
+    ? undefined
+    : { file, start: ts.getPositionOfLineAndCharacter(file, at.line - 1, at.column - 1) };
+}
+
+function toIr(
+  unit: Unit,
+  source: Source,
+  exported: Readonly<Record<string, unknown>>,
+  options: CompileOptions,
+): IrModule {
   const found = programsOf(unit, source, exported);
   if (found.length === 0) throw new CompileError(diagnosticAt({ file: source.entry, start: 0 }, say.noPrograms()));
   const programs = found.flatMap(({ program, node }): IrProgram[] => {
@@ -83,9 +97,11 @@ function programsOf(
       declarationOf(source, s),
     ]),
   );
+  const seen = new Set<ProgramValue>();
   const names = new Set<string>();
   return Object.entries(exported).flatMap(([name, value]) => {
-    if (!isProgram(value)) return [];
+    if (!isProgram(value) || seen.has(value)) return [];
+    seen.add(value);
     const node = nodes.get(name) ?? source.entry;
     if (names.has(value.name)) unit.report(diagnosticAt(placeOf(node), say.sameProgramName(value.name)));
     if (!/^[A-Za-z0-9_.]{1,15}$/.test(value.name))
@@ -100,28 +116,18 @@ function declarationOf(source: Source, symbol: ts.Symbol): ts.Node | undefined {
   return target.valueDeclaration;
 }
 
-/** All maps at module scope of what was imported, used by a program or only by user space. */
+/** All maps at module scope of what was imported, in the order declared, and whatever else a program uses. */
 function mapsOf(unit: Unit): MapDefinition[] {
-  const maps = new Set<MapDefinition>();
-  for (const file of unit.source.files) {
-    for (const statement of file.statements) {
-      if (!ts.isVariableStatement(statement)) continue;
-      for (const { name } of statement.declarationList.declarations) {
+  const declared = unit.source.files.flatMap((file) =>
+    file.statements.filter(ts.isVariableStatement).flatMap(({ declarationList }) =>
+      declarationList.declarations.flatMap(({ name }) => {
         const symbol = ts.isIdentifier(name) ? unit.checker.getSymbolAtLocation(name) : undefined;
         const value = symbol === undefined ? undefined : unit.buildTime.valueOf(symbol)?.value;
-        for (const map of isMap(value) ? [value] : mapsWithin(value)) maps.add(map);
-      }
-    }
-  }
-  return [...maps];
-}
-
-/** Maps that are only reached through a table: `const IPV4 = { flows: hashMap(...) }`. */
-function mapsWithin(value: unknown): MapDefinition[] {
-  if (typeof value !== 'object' || value === null || isProgram(value)) return [];
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && !Array.isArray(value)) return [];
-  return Object.values(value).filter(isMap);
+        return isMap(value) ? [value] : [];
+      }),
+    ),
+  );
+  return [...new Set([...declared, ...unit.usedMaps])];
 }
 
 function packageFolder(file: string): string {

@@ -164,7 +164,10 @@ export const say = {
   negativeDivision: (range: string) =>
     message(3006, `Cannot divide with operands of ${range}: both must be known to be at least 0`),
   zeroModulus: (range: string) =>
-    message(3007, `Cannot take a remainder by ${range}: the divisor must be known not to be 0; test it first`),
+    message(
+      3007,
+      `Cannot take a remainder by ${range}: the divisor must be known not to be 0; put it in a const and test that first`,
+    ),
   orderArithmetic: (type: string) =>
     message(
       3008,
@@ -180,7 +183,10 @@ export const say = {
   signedBigint: (range: string) =>
     message(3013, `Cannot compare bigints of ${range}: one may be negative and one beyond 2^63; write u64(...)`),
   bigintDivision: (range: string) =>
-    message(3014, `Cannot divide a bigint by ${range}: the divisor must be known not to be 0`),
+    message(
+      3014,
+      `Cannot divide a bigint by ${range}: the divisor must be known not to be 0; put it in a const and test that first`,
+    ),
   notANumber: (what: string) => message(3015, `Cannot calculate with ${what}`),
 
   // Memory.
@@ -192,9 +198,15 @@ export const say = {
       'Cannot use this packet view any more: a helper that can move the packet ran since it was made; call header() again',
     ),
   headerOffset: (range: string) =>
-    message(4004, `Cannot view the packet at ${range}: the offset must be known to be within 0..32767; test it first`),
+    message(
+      4004,
+      `Cannot view the packet at ${range}: the offset must be known to be within 0..32767; put it in a const and test that first`,
+    ),
   elementIndex: (range: string, length: number) =>
-    message(4005, `Cannot reach element ${range}: the array has ${length}; test the index first`),
+    message(
+      4005,
+      `Cannot reach element ${range}: the array has ${length}; put the index in a const and test that first`,
+    ),
   packetElement: () =>
     message(
       4006,
@@ -221,6 +233,8 @@ export const say = {
   timerOwner: () => message(4019, 'Cannot arm this timer: it must be a field of a map value, reached through its view'),
   mapElsewhere: (what: string) => message(4020, `Cannot call ${what} in a function: declare it at module scope`),
   wrongSkb: () => message(4021, 'Cannot use another packet than the one that the program was given'),
+  /** The back end's own words: only it knows what a whole function needs. */
+  stack: (text: string) => message(4030, text),
 
   // Functions and loops.
   recursion: (name: string) => message(5001, `Cannot compile "${name}": it calls itself; write a loop`),
@@ -254,6 +268,16 @@ export const say = {
   unrollTooLong: (count: number) => message(5016, `Cannot unroll ${count} rounds: at most 1024`),
   missingReturn: (name: string) => message(5017, `Cannot use the result of "${name}": it may end without a return`),
   closureLoop: () => message(5018, 'Cannot compile this loop body: write loop(n, (i) => { ...; return 0; })'),
+  subprogramResult: () =>
+    message(
+      5022,
+      'Cannot return a view of the stack from a subprogram: it ends with the call; pass a view in and fill it',
+    ),
+  parameterAnnotation: (name: string) =>
+    message(
+      5023,
+      `Cannot tell how big parameter "${name}" of a subprogram may be: annotate it, for example ${name}: u32`,
+    ),
   mutableCapture: (name: string) =>
     message(5019, `Cannot share "${name}" with a loop body: only integers, booleans and views can be`),
   branchOnView: () => message(5020, 'Cannot merge views of different kinds: the structs or their memory differ'),

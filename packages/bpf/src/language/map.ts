@@ -5,6 +5,7 @@
  * eBPF, the current `World` in Node.
  */
 import type { MapType } from '../spec.ts';
+import type { TcProgram } from './program.ts';
 import type { Scalar, u32 } from './scalar.ts';
 import type { Fields, Struct, View } from './struct.ts';
 import { currentWorld } from './world.ts';
@@ -116,6 +117,18 @@ class RingBufferOf extends MapDefinition {
   }
 }
 
+export class ProgramTableDefinition extends MapDefinition {
+  /** What lies where, as the build leaves it; the loader fills the kernel's table by it. */
+  readonly programs = new Map<number, TcProgram>();
+
+  /** Puts a program in its place, at module scope. */
+  set(index: number, program: TcProgram): TcProgram {
+    this.programs.set(index, program);
+    return program;
+  }
+}
+
+export type ProgramTable = ProgramTableDefinition;
 export type HashMap<K extends Key, V extends Fields> = HashMapOf<K, V>;
 export type ArrayMap<V extends Fields> = ArrayMapOf<V>;
 export type PercpuArray<V extends Fields> = PercpuArrayOf<V>;
@@ -146,6 +159,9 @@ export const queue = <V extends Fields>(name: string, value: Struct<V>, options:
 /** Last in, first out. */
 export const stackMap = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new QueueOf<V>('stack', name, undefined, value, options);
+/** Programs to go on in, see `tailCall`. */
+export const programTable = (name: string, options: MapOptions) =>
+  new ProgramTableDefinition('progArray', name, U32_KEY, undefined, options);
 /** Records for user space; `maxEntries` is its size in bytes, a power of two and whole pages. */
 export const ringBuffer = (name: string, options: MapOptions) =>
   new RingBufferOf('ringBuffer', name, undefined, undefined, options);

@@ -19,13 +19,34 @@ const Header = struct('header', {
 const Cell = struct('cell', { a: u32, b: u16, c: i32 });
 const Table = struct('table', { words: array(u32, 8), bytes: array(u8, 5), cells: array(Cell, 3), longs: array(u64, 4), sum: u32 });
 export const state = single('state', Table);
+export const cells = hashMap('cells', u32, Cell, { maxEntries: 32 });
+const Small = struct('small', { a: u16, b: u8, c: be32 });
+type Cell = ViewOf<typeof Cell>;
+type Small = ViewOf<typeof Small>;
 `;
 
 /** Bytes of the packet that a program wants. */
 export const PACKET_BYTES = 144;
 
 const NUMBERS = ['h.a8', 'h.b8', 'h.a16', 'h.b16', 'h.a32', 'h.b32', 'h.c32', 'h.ai', 'h.bi', 'h.ci'];
-const LITERALS = ['0', '1', '2', '3', '7', '15', '255', '256', '1000', '65535', '0x7fffffff', '0x80000000', '0xffffffff', '-1', '-128', '-5'];
+const LITERALS = [
+  '0',
+  '1',
+  '2',
+  '3',
+  '7',
+  '15',
+  '255',
+  '256',
+  '1000',
+  '65535',
+  '0x7fffffff',
+  '0x80000000',
+  '0xffffffff',
+  '-1',
+  '-128',
+  '-5',
+];
 const STORES: readonly (readonly [field: string, narrow: string])[] = [
   ['h.o8', 'u8'],
   ['h.p8', 'u8'],
@@ -120,11 +141,13 @@ export class RandomSource {
       case 7:
       case 8: {
         const [field, narrow] = random.pick(STORES);
-        return random.chance(80) ? `${field} = ${narrow}(${this.#number(depth + 1)});` : `${field} = ${this.#number(depth)};`;
+        return random.chance(80)
+          ? `${field} = ${narrow}(${this.#number(depth + 1)});`
+          : `${field} = ${this.#number(depth)};`;
       }
       case 9:
       case 10:
-        return `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }`;
+        return random.chance(50) ? `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} }` : this.#view(depth);
       case 11:
       case 12:
         return `if (${this.#boolean(depth)}) { ${this.#action(depth - 1)} } else { ${this.#action(depth - 1)} }`;
@@ -144,6 +167,30 @@ export class RandomSource {
       }
       default:
         return this.#loop(depth);
+    }
+  }
+
+  /** Something that may be null: looked for, tested, used. */
+  #view(depth: number): string {
+    const random = this.#random;
+    const name = `w${this.#next++}`;
+    const use = random.pick([`${name}.a = u16(${this.#number(depth)});`, this.#action(depth - 1)]);
+    const cell = `find(${this.#number(depth - 1)} & 15, ${this.#number(depth - 1)} & 3)`;
+    switch (random.below(7)) {
+      case 0:
+        return `{ const ${name} = skb.header(Small, ${this.#number(depth)} & 127); if (${name} !== null) { ${use} } }`;
+      case 1:
+        return `{ const ${name} = ${cell}; if (${name} === null) { ${this.#action(depth - 1)} } else { ${name}.c = i32(${this.#number(depth)}); } }`;
+      case 2:
+        return `cells.update(${this.#number(depth)} & 15, stack(Cell, { a: u32(${this.#number(depth)}) }), ${random.pick(['0', 'NO_EXIST', 'EXIST'])});`;
+      case 3:
+        return `h.oi = cells.delete(${this.#number(depth)} & 15);`;
+      case 4:
+        return `{ let ${name}: Cell | null = null; for (let i = 0; i < 4; i++) { const c = cells.lookup(i); if (c !== null && (${name} === null || c.a > ${name}.a)) ${name} = c; } if (${name} !== null) ${name}.b = u16(${this.#number(depth)}); }`;
+      case 5:
+        return `{ let ${name}: Cell | null = t.cells.at(1); loop(4, (i) => { const c = cells.lookup(i); if (c !== null && (${name} === null || c.a > ${name}.a)) ${name} = c; return 0; }); if (${name} !== null) ${name}.c = i32(${this.#number(depth)}); }`;
+      default:
+        return `{ const ${name} = ${this.#boolean(depth - 1)} ? ${cell} : ${cell} ?? s.cells.at(1); if (${name} !== null && ${name}.a > 5) assign(${name}, s.cells.at(2)); }`;
     }
   }
 
@@ -209,7 +256,15 @@ export class RandomSource {
       case 16:
         return `mul32(u32(${a()}), u32(${a()}))`;
       case 17:
-        return random.pick(['ntohs(h.n16)', 'ntohl(h.n32)', 'raw(h.n16)', 'raw(h.n32)', 't.words.get(3)', 't.sum', 's.cells.at(2).c']);
+        return random.pick([
+          'ntohs(h.n16)',
+          'ntohl(h.n32)',
+          'raw(h.n16)',
+          'raw(h.n32)',
+          't.words.get(3)',
+          't.sum',
+          's.cells.at(2).c',
+        ]);
       case 18:
         return `u32(${this.#big(depth - 1)})`;
       case 19:
@@ -217,7 +272,12 @@ export class RandomSource {
       case 20:
         return `${random.pick(['fold', 'clamp', 'pick'])}(u32(${a()}), u32(${a()}))`;
       case 21:
-        return random.pick([`t.words.get(${a()} & 7)`, `s.words.get(${a()} & 7)`, `t.bytes.get(u32(${a()}) % 5)`, `s.cells.at(u32(${a()}) % 3).c`]);
+        return random.pick([
+          `t.words.get(${a()} & 7)`,
+          `s.words.get(${a()} & 7)`,
+          `t.bytes.get(u32(${a()}) % 5)`,
+          `s.cells.at(u32(${a()}) % 3).c`,
+        ]);
       default:
         return `${random.pick(['u8', 'u16', 'u32', 'u32', 'i32'])}(${a()})`;
     }
@@ -264,7 +324,12 @@ export class RandomSource {
       case 1:
         return `${this.#number(Math.max(depth - 1, 0))} ${comparison()} ${this.#number(0)}`;
       case 2:
-        return random.pick(['h.n16 === h.m16', 'h.n16 === htons(80)', 'h.n32 !== htonl(0x0a000001)', 'h.n16 !== rawBe16(0)']);
+        return random.pick([
+          'h.n16 === h.m16',
+          'h.n16 === htons(80)',
+          'h.n32 !== htonl(0x0a000001)',
+          'h.n16 !== rawBe16(0)',
+        ]);
       case 3:
         return `(${this.#boolean(depth - 1)} && ${this.#boolean(depth - 1)})`;
       case 4:
@@ -274,7 +339,11 @@ export class RandomSource {
       case 6:
         return `${this.#big(depth - 1)} ${comparison()} ${this.#big(0)}`;
       case 7:
-        return random.pick(['same(s.cells.at(0), t.cells.at(0))', 'same(s, t)', `same(s.cells.at(${this.#number(0)} & 1), s.cells.at(2))`]);
+        return random.pick([
+          'same(s.cells.at(0), t.cells.at(0))',
+          'same(s, t)',
+          `same(s.cells.at(${this.#number(0)} & 1), s.cells.at(2))`,
+        ]);
       default:
         return `odd(u32(${this.#number(depth - 1)}))`;
     }
@@ -286,6 +355,13 @@ const FUNCTIONS = `
 function fold(a: u32, b: u32): u32 { let x: u32 = u32(a ^ (b << 3)); for (let i = 0; i < 4; i++) x = u32(mul32(x, 31) + i); return x; }
 function clamp(a: u32, b: u32): u32 { if (a > b) return b; if (a === 0) return 1; return a; }
 const pick = (a: u32, b: u32): u32 => { switch (a & 3) { case 0: return b; case 1: return a; default: return u32(a + b); } };
+function find(key: u32, how: u32): Cell | null {
+  if (how === 0) return null;
+  if (how === 1) return cells.lookup(key);
+  const found = cells.lookup(key);
+  if (found !== null && found.b !== 0) return found;
+  return how === 2 ? state.only.cells.at(2) : cells.lookup(u32(key + 1));
+}
 const odd = (a: u32): boolean => { if (a > 1000) return (a & 2) !== 0; return (a & 1) === 1; };
 `;
 
@@ -295,7 +371,7 @@ export function moduleOf(lines: readonly string[]): string {
   return `${PREAMBLE}\n${body.join('\n')}\n  return i32(h.o32 ^ h.p32);\n});\n`;
 }
 
-const PREAMBLE = `import { array, assign, atomicAdd, atomicFetchAdd, be16, be32, htonl, htons, i32, loop, mul32, ntohl, ntohs, raw, rawBe16, same, single, stack, struct, tcProgram, u16, u32, u64, u8 } from '@ipvsd/bpf';
+const PREAMBLE = `import { array, assign, atomicAdd, atomicFetchAdd, be16, be32, EXIST, hashMap, htonl, htons, i32, loop, mul32, NO_EXIST, ntohl, ntohs, raw, rawBe16, same, single, stack, struct, tcProgram, u16, u32, u64, u8, type ViewOf } from '@ipvsd/bpf';
 ${HEADER}${FUNCTIONS}
 export const program = tcProgram('random', (skb) => {
   const h = skb.header(Header, 0);

@@ -1,4 +1,4 @@
-import { NodeSkb, TC_ACT_OK, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
 import { internetChecksum, parseFrame, sweep, tcpFrame, ticksOf } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Command } from '../command.ts';
@@ -94,7 +94,7 @@ describe('a request', () => {
   test('to another port is left to the host', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     const { verdict } = send({ source: CLIENT, destination: VIP, sourcePort: 1, destinationPort: 81, flags: 'S' });
-    expect(verdict).toBe(TC_ACT_OK);
+    expect(verdict).toBe(TC_ACT_UNSPEC);
   });
 
   test('to a service without real servers is answered: port unreachable', () => {
@@ -114,7 +114,7 @@ describe('a request', () => {
   test('that is no SYN and belongs to nothing is left to the host', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     director.execute(add('192.168.45.2', 8000));
-    expect(fromClient(40_000, 'A').verdict).toBe(TC_ACT_OK);
+    expect(fromClient(40_000, 'A').verdict).toBe(TC_ACT_UNSPEC);
   });
 });
 

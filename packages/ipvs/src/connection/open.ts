@@ -1,37 +1,34 @@
 /**
- * A first packet of a connection: which real server is to have it, and the entry that remembers.
+ * The entries that a first packet makes: a template where its service is persistent and has none for the client, and the
+ * connection.
  *
- * in: the virtual service and what the packet says; out: the number of a connection, or why there is none.
+ * in: the plan with a real server chosen; out: the number of the connection, or why there is none.
  */
-import { type be16, htons, raw, rawBe16, u32 } from '@ipvsd/bpf';
-import { chooseServer } from '../scheduler/index.ts';
-import { NONE, SERVICE_PERSISTENT, type Service, servers } from '../service/service.ts';
+import { type be16, raw, rawBe16, u32 } from '@ipvsd/bpf';
+import { NONE, SERVICE_PERSISTENT, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { connections } from './connection.ts';
 import { makeConnection, makeTemplate } from './make.ts';
-import { IGNORED, LAST_CONNECTION, NO_SERVER, OF_ITS_TEMPLATE, type Opening, openings, TABLE_FULL } from './opening.ts';
-import { findTemplate, isOfOnePort, templateKey, ticksOfService } from './template.ts';
+import {
+  LAST_CONNECTION,
+  NO_SERVER,
+  OF_ITS_TEMPLATE,
+  type Opening,
+  openings,
+  type Plan,
+  TABLE_FULL,
+} from './opening.ts';
+import { isOfOnePort, ticksOfService } from './template.ts';
 
-const FTP_DATA = htons(20);
-
-/** @subprog */
-export function open(service: Service, opening: Opening): u32 {
-  // Active FTP: the real server calls the client, nothing is balanced.
-  if (opening.clientPort === FTP_DATA) return IGNORED;
-  const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
-  if (!persistent && service.mark === 0 && opening.virtualPort !== service.port) return NO_SERVER;
-
-  const wanted = openings.at(OF_ITS_TEMPLATE);
-  if (wanted === null) return TABLE_FULL;
-  let template: u32 = NONE;
-  if (persistent) {
-    templateKey(wanted, service, opening);
-    template = findTemplate(wanted);
-  }
-  let chosen: u32 = serverOf(template);
-  if (chosen === NONE) chosen = chooseServer(service, opening);
+export function open(plan: Plan, opening: Opening): u32 {
+  const service = plan.service;
+  const chosen = plan.chosen;
   if (chosen === NONE) return NO_SERVER;
+  const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  let template: u32 = plan.template;
   if (persistent && template === NONE) {
+    const wanted = openings.at(OF_ITS_TEMPLATE);
+    if (wanted === null) return TABLE_FULL;
     const port = isOfOnePort(service, opening) ? portOf(chosen) : rawBe16(0);
     template = makeTemplate(wanted, chosen, port, ticksOfService(service));
     if (template > LAST_CONNECTION) return template;
@@ -43,13 +40,6 @@ export function open(service: Service, opening: Opening): u32 {
   const opened = makeConnection(service, opening, chosen, port, persistent ? u32(template + 1) : 0);
   if (persistent && opened <= LAST_CONNECTION) touch(template);
   return opened;
-}
-
-/** The real server of a template; NONE for no template. */
-function serverOf(template: u32): u32 {
-  if (template === NONE) return NONE;
-  const entry = connections.at(template);
-  return entry === null ? NONE : entry.server;
 }
 
 function portOf(number: u32): be16 {

@@ -1,6 +1,7 @@
 /** What the first packet of a connection says, and the answers to it that are no numbers of connections. */
 import { be16, percpuArray, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
+import { Service } from '../service/service.ts';
 
 export const Opening = struct('opening', {
   client: Address6,
@@ -21,8 +22,22 @@ export const openings = percpuArray('openings', Opening, { maxEntries: 2 });
 export const OF_PACKET = 0;
 export const OF_ITS_TEMPLATE = 1;
 
-/** The service is not for this packet: the host has it. */
-export const IGNORED = 0xffff_fff0;
+/** What is to become of it, from stage to stage. */
+export const Plan = struct('plan', {
+  /** As it was when the packet came. */
+  service: Service,
+  /** Number of its valid template, or NONE. */
+  template: u32,
+  /** Number of its real server, or NONE. */
+  chosen: u32,
+});
+export type Plan = ViewOf<typeof Plan>;
+
+const plans = percpuArray('plans', Plan, { maxEntries: 1 });
+
+/** This CPU's plan; null never happens, but the verifier asks. */
+export const planOf = (): Plan | null => plans.at(0);
+
 /** No real server may have it. */
 export const NO_SERVER = 0xffff_fff1;
 /** There is no room for the entry. */

@@ -96,7 +96,7 @@ function liveSlots(body: Body, accesses: Accesses): BitSet[] {
         });
       }
       const through = out[id]!.clone();
-      for (let word = 0; word < through.words.length; word++) through.words[word]! &= passed[id]!.words[word]!;
+      through.keepAll(passed[id]!);
       if (into[id]!.addAll(through)) changed = true;
     }
   }

@@ -14,6 +14,8 @@ import { EmitError } from './error.ts';
 import { slotConflicts } from './slot-liveness.ts';
 
 export const MAX_STACK = 512;
+/** What the functions around one that makes a tail call may take, for the program called starts with a frame of its own. */
+const MAX_BELOW_TAIL_CALL = 256;
 /** The kernel rounds each function's share up to this. */
 const FRAME_UNIT = 32;
 
@@ -42,6 +44,7 @@ export interface FrameUse {
   readonly name: string;
   readonly bytes: number;
   readonly calls: readonly string[];
+  readonly tailCalls: boolean;
   readonly at: IrFunction['at'];
 }
 
@@ -52,6 +55,13 @@ export function deepestChain(functions: readonly FrameUse[]): number {
   const deepest = (one: FrameUse, above: readonly FrameUse[]): readonly FrameUse[] => {
     if (above.includes(one)) throw new EmitError(`Cannot compile ${one.name}: it calls itself`, one.at);
     const chain = [...above, one];
+    const below = above.reduce((sum, link) => sum + share(link), 0);
+    if (one.tailCalls && below >= MAX_BELOW_TAIL_CALL) {
+      throw new EmitError(
+        `Cannot make a tail call in ${one.name}: its callers need ${below} bytes of stack, must be < ${MAX_BELOW_TAIL_CALL}`,
+        one.at,
+      );
+    }
     const chains = one.calls.map((name) => deepest(byName.get(name)!, chain));
     const total = (links: readonly FrameUse[]): number => links.reduce((sum, link) => sum + share(link), 0);
     return chains.reduce((best, other) => (total(other) > total(best) ? other : best), chain);

@@ -162,12 +162,15 @@ export function storeCell(f: FunctionLowering, node: ts.Node, cell: Cell, value:
   const { name, pointer, offset, type } = cell;
   f.flow?.loaded.delete(cell);
   if (type.kind === 'view') {
-    if (value.kind !== 'view' && !isNull(value)) return f.fail(node, say.mutableCapture(name));
+    if (value.kind !== 'view' && !isNull(value)) f.fail(node, say.mutableCapture(name));
     if (value.kind === 'view') learnView(f, node, type, value);
     const src = value.kind === 'view' ? { reg: nullablePointer(f, value) } : { imm: 0n };
     f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });
     return;
   }
   checkVariable(f, node, name, type, value);
-  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src: scalarOperand(f, node, value) });
+  const src = scalarOperand(f, node, value);
+  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });
+  // The next reader need not load what is at hand.
+  if ('reg' in src && !f.mutable.has(src.reg)) f.flow?.loaded.set(cell, src.reg);
 }

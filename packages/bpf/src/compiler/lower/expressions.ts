@@ -6,7 +6,7 @@ import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
 import { calculate, operatorOf } from './arithmetic.ts';
 import { lowerAssignment, lowerStep } from './assignments.ts';
-import { lowerCall } from './calls.ts';
+import { lowerCall, lowerSpread } from './calls.ts';
 import { capture, loadCell } from './captures.ts';
 import { comparisonOf, conditionValue, lowerCondition, nullTest } from './conditions.ts';
 import type { Flow } from './flow.ts';
@@ -15,6 +15,7 @@ import { findBinding } from './frame.ts';
 import type { FunctionLowering } from './function.ts';
 import { joinValues, type Outcome, takeOutcomes } from './join-values.ts';
 import { mapProperty } from './maps.ts';
+import { shiftUnsigned } from './narrow.ts';
 import { type Numeric, numeric } from './operand.ts';
 import { skbField } from './packets.ts';
 import { assignsSomething, isAssignmentOperator, isStep } from './scope-scan.ts';
@@ -257,15 +258,14 @@ function lowerBinary(f: FunctionLowering, node: ts.BinaryExpression): Value {
   const arithmetic = operatorOf(operator);
   if (arithmetic === undefined)
     return f.fail(node.operatorToken, say.unsupportedSyntax(`"${node.operatorToken.getText()}"`));
+  if (arithmetic === '>>>') return shiftUnsigned(f, node);
   const [a, b] = lowerOperands(f, node.left, node.right);
-  refuseOrder(f, node.left, a);
-  refuseOrder(f, node.right, b);
+  for (const [side, value] of [
+    [node.left, a],
+    [node.right, b],
+  ] as const)
+    if (isScalar(value)) numeric(f, side, value);
   return calculate(f, node, arithmetic, a, b);
-}
-
-/** Also constants in network order: `htons(80) + 1` is no port. */
-function refuseOrder(f: FunctionLowering, node: ts.Expression, value: Value): void {
-  if (isScalar(value)) numeric(f, node, value);
 }
 
 function lowerPrefix(f: FunctionLowering, node: ts.PrefixUnaryExpression): Value {
@@ -343,12 +343,10 @@ function atBuildTime(f: FunctionLowering, node: ts.Node, value: Value): unknown 
 }
 
 function buildTimeArray(f: FunctionLowering, node: ts.ArrayLiteralExpression): Value {
-  return constant(
-    node.elements.map((element) => {
-      const value = lower(f, element);
-      return isConstant(value) ? value.value : f.fail(node, say.arrayLiteral());
-    }),
+  const values = node.elements.flatMap((element) =>
+    ts.isSpreadElement(element) ? lowerSpread(f, element) : [lower(f, element)],
   );
+  return constant(values.map((value) => (isConstant(value) ? value.value : f.fail(node, say.arrayLiteral()))));
 }
 
 function buildTimeTemplate(f: FunctionLowering, node: ts.TemplateExpression): Value {

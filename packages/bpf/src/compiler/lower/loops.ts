@@ -30,7 +30,6 @@ interface Counter {
 }
 
 export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: string | undefined): void {
-  f.enterScope();
   const counter = counterOf(f, node);
   const limits = limitsOf(f, node, counter);
   const bounds = headBounds(f, node, counter, limits);
@@ -38,7 +37,7 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
   makeVariable(f, f.frame, counter.symbol, counter.name, type, counter.start, false);
   const binding = f.frame.bindings.get(counter.symbol) as Extract<Binding, { kind: 'variable' }>;
   const head = f.loopHead();
-  if (head === undefined) return f.leaveScope();
+  if (head === undefined) return;
   const firstInside = f.registerCount;
   f.resume(head);
   forget(f, head, node);
@@ -61,7 +60,6 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
     f.resume(f.join([no, ...jump.breaks]));
   });
   if (back !== undefined) refuseStale(f, back, uses, staleBefore, firstInside);
-  f.leaveScope();
 }
 
 function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
@@ -120,10 +118,12 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
     if (value.kind !== 'number' && !isConstant(value)) return;
     const number = numeric(f, limit, value);
     const target = unwrap(limit);
-    const changes = ts.isIdentifier(target) && assigned.has(f.unit.checker.getSymbolAtLocation(target)!);
+    const symbol = ts.isIdentifier(target) ? f.unit.checker.getSymbolAtLocation(target) : undefined;
+    // What the loop itself assigns is what it is now for the first round only.
+    const changing = symbol !== undefined && assigned.has(symbol) ? findBinding(f.frame, symbol)?.binding : undefined;
     limits.push({
       comparison,
-      bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number),
+      bounds: changing?.kind === 'variable' ? f.ownBounds(changing.reg) : f.boundsOf(number),
     });
   };
   const visit = (expression: ts.Expression): void => {
@@ -179,22 +179,16 @@ function headBounds(
 const describeRounds = (rounds: bigint): string =>
   rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound';
 
-/** From the first value to the one that fails the test. */
+/** From the first value to the one that fails the test; one step further where the first one does already. */
 function headRange(comparison: Comparison, first: Range, limit: Range, step: bigint): Range | undefined {
   const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
   const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
   if (step > 0n) {
-    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n + step));
-    if (comparison === '<=') return range(first.lo, max(first.hi, limit.hi + step));
-    const meets =
-      first.lo === first.hi && limit.lo === limit.hi && limit.lo >= first.lo && (limit.lo - first.lo) % step === 0n;
-    return comparison === '!==' && meets ? range(first.lo, limit.lo) : undefined;
+    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n) + step);
+    return comparison === '<=' ? range(first.lo, max(first.hi, limit.hi) + step) : undefined;
   }
-  if (comparison === '>') return range(min(first.lo, limit.lo + 1n + step), first.hi);
-  if (comparison === '>=') return range(min(first.lo, limit.lo + step), first.hi);
-  const meets =
-    first.lo === first.hi && limit.lo === limit.hi && limit.lo <= first.lo && (first.lo - limit.lo) % -step === 0n;
-  return comparison === '!==' && meets ? range(limit.lo, first.hi) : undefined;
+  if (comparison === '>') return range(min(first.lo, limit.lo + 1n) + step, first.hi);
+  return comparison === '>=' ? range(min(first.lo, limit.lo) + step, first.hi) : undefined;
 }
 
 /** What a round may change is not known at the head. */
@@ -234,10 +228,10 @@ function refuseStale(
 /** `for (const x of ARRAY)`: the body once for each element, with the element as a value of the build. */
 export function lowerForOf(f: FunctionLowering, node: ts.ForOfStatement, label: string | undefined): void {
   const iterable = lower(f, node.expression);
-  if (!isConstant(iterable) || !isIterable(iterable.value)) return f.fail(node.expression, say.forOf());
+  if (!isConstant(iterable) || !isIterable(iterable.value)) f.fail(node.expression, say.forOf());
   const elements = [...iterable.value];
-  if (elements.length > MOST_UNROLLED) return f.fail(node.expression, say.unrollTooLong(elements.length));
-  if (!ts.isVariableDeclarationList(node.initializer)) return f.fail(node.initializer, say.loopShape());
+  if (elements.length > MOST_UNROLLED) f.fail(node.expression, say.unrollTooLong(elements.length));
+  if (!ts.isVariableDeclarationList(node.initializer)) f.fail(node.initializer, say.loopShape());
   const { name } = node.initializer.declarations[0]!;
   const breaks: Flow[] = [];
   for (const element of elements) {

@@ -15,6 +15,7 @@ import { addressOf, copy, viewOf } from './views.ts';
 export function mapProperty(f: FunctionLowering, map: MapDefinition, name: string): Value | undefined {
   if (name !== 'only' || !('only' in Object.getPrototypeOf(map)) || map.value === undefined) return undefined;
   const dst = f.newRegister();
+  f.unit.usedMaps.add(map);
   f.emit({ op: 'mapValueAddress', dst, map: map.name, offset: 0 });
   return { kind: 'view', struct: map.value, base: { reg: dst }, offset: 0, memory: 'map', nullable: false };
 }
@@ -79,6 +80,7 @@ export function callMapMethod(
 
 export function mapAddress(f: FunctionLowering, map: MapDefinition): Operand {
   const dst = f.newRegister();
+  f.unit.usedMaps.add(map);
   f.emit({ op: 'mapAddress', dst, map: map.name });
   return { reg: dst };
 }

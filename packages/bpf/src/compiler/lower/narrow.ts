@@ -12,11 +12,15 @@ import { lower, lowerOperands, unwrap } from './expressions.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import {
+  type Bounds,
   boundsOf,
   contains,
   I32,
+  isExact,
   isNonNegative,
+  min,
   type Range,
+  range,
   rangeOf,
   SAFE,
   SCALAR_RANGES,
@@ -26,6 +30,7 @@ import {
   U32,
   U64,
   UNKNOWN,
+  unseen,
 } from './range.ts';
 import { constant, isConstant, type ScalarValue, type Value } from './value.ts';
 
@@ -65,6 +70,13 @@ export function narrow(f: FunctionLowering, scalar: 'u8' | 'u16' | 'u32' | 'i32'
     { imm: wanted.hi },
     maskBounds(held, seen({ lo: wanted.hi, hi: wanted.hi })),
   );
+}
+
+/** `a >>> n`: the only operator that gives a u32, so what is inside is calculated in 32 bits as well. */
+export function shiftUnsigned(f: FunctionLowering, node: ts.BinaryExpression): Value {
+  const { flags } = f.unit.checker.getTypeAtLocation(node);
+  if (flags & ts.TypeFlags.BigIntLike) return f.fail(node, say.unsupportedSyntax('">>>" on bigint'));
+  return low32(f, node).value;
 }
 
 const asNumber = (value: Numeric): Value => (value.kind === 'bigint' ? { kind: 'number', reg: value.reg } : value);
@@ -130,6 +142,8 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
   const count = operator === '<<' || operator === '>>>' ? shiftCount(f, b.value) : b.value;
   const exact = exactRange(f, node, operator, a, b, count);
+  if (operator === '>>>' && isConstant(count) && count.value === 0)
+    return { value: zeroExtended(f, a.value), exact, isLow: true };
   const [held, by] = [f.boundsOf(a.value), f.boundsOf(count)];
   const plain = contains(U32, held.range) && contains(U32, by.range);
   const kind = LOW_KINDS[operator]!;
@@ -142,15 +156,26 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     }
   }
   // A 32-bit shift right needs no cleared upper half either.
-  const known =
-    operator === '&' ? maskOf(held.range, by.range) : operator === '>>>' ? rangeOf('>>', U32, by.range) : U32;
-  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), seen(known));
+  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), lowBounds(operator, held, by));
   return { value, exact, isLow: true };
+}
+
+/** Bounds of a 32-bit operation. Of a shift by an unknown count the verifier forgets even that it has 32 bits. */
+function lowBounds(operator: Operator, a: Bounds, b: Bounds): Bounds {
+  if (operator === '&') return { range: maskOf(a.range, b.range), known: maskOf(a.known, b.known) };
+  const range = operator === '>>>' ? rangeOf('>>', U32, b.range) : U32;
+  const isShift = operator === '>>>' || operator === '<<';
+  return isShift && !isExact(b.known) ? unseen(range) : seen(range);
+}
+
+function zeroExtended(f: FunctionLowering, value: Numeric): Numeric {
+  if (contains(U32, f.boundsOf(value).range)) return value;
+  return extend(f, operandOf(value), 32, false, seen(U32)) as Numeric;
 }
 
 const maskOf = (a: Range, b: Range): Range => {
   const limits = [a, b].filter((r) => contains(U32, r)).map((r) => r.hi);
-  return { lo: 0n, hi: limits.reduce((x, y) => (x < y ? x : y), U32.hi) };
+  return { lo: 0n, hi: limits.reduce(min, U32.hi) };
 };
 
 function foldLow(operator: Operator, left: unknown, right: unknown): Value {
@@ -227,6 +252,7 @@ function low64(f: FunctionLowering, node: ts.Expression): Numeric {
       inner.operatorToken.kind < ts.SyntaxKind.FirstAssignment ||
       inner.operatorToken.kind > ts.SyntaxKind.LastAssignment;
     if (kind !== undefined && isBig && plain) return wrapping(f, inner, operator!, kind);
+    if (operator === '<<' && isBig && plain) return wrappingShift(f, inner);
   }
   if (ts.isPrefixUnaryExpression(inner) && inner.operator === ts.SyntaxKind.TildeToken) {
     const value = low64(f, inner.operand);
@@ -235,6 +261,17 @@ function low64(f: FunctionLowering, node: ts.Expression): Numeric {
       return binary(f, 'xor', 64, operandOf(value), { imm: -1n }, { range: U64, known: UNKNOWN }, 'bigint');
   }
   return numeric(f, inner, lower(f, inner));
+}
+
+/** Bits shifted out are gone, as the wrap says. The count is no part of what wraps. */
+function wrappingShift(f: FunctionLowering, node: ts.BinaryExpression): Numeric {
+  const [a, b] = lowerOperands(f, node.left, node.right, (side) =>
+    side === node.left ? low64(f, side) : numeric(f, side, lower(f, side)),
+  );
+  if (isConstant(a) && isConstant(b)) return constant(BigInt(a.value as bigint) << BigInt(b.value as bigint));
+  const count = f.boundsOf(b).range;
+  if (!contains(range(0n, 63n), count)) return f.fail(node, say.shiftRange(showRange(count)));
+  return binary(f, 'shl', 64, operandOf(a), operandOf(b), { range: U64, known: UNKNOWN }, 'bigint');
 }
 
 function wrapping(f: FunctionLowering, node: ts.BinaryExpression, operator: Operator, kind: BinaryKind): Numeric {

@@ -72,11 +72,17 @@ export function load(f: FunctionLowering, { scalar, size, signed }: Scalar<unkno
   return value;
 }
 
-export function storeField(f: FunctionLowering, node: ts.Node, view: ViewValue, name: string, value: Value): void {
-  const { field, offset } = layoutOf(f, node, view.struct, name);
-  if (field.kind !== 'scalar') return f.fail(node, say.readOnlyField(name));
-  const fitting = fit(f, node, `field "${name}"`, field.scalar, value);
-  store(f, field.size, within(usable(f, node, view), offset), operandOf(fitting));
+/** What an error points at: about the place, or about the value. */
+export interface StoreNodes {
+  readonly target: ts.Node;
+  readonly value: ts.Node;
+}
+
+export function storeField(f: FunctionLowering, nodes: StoreNodes, view: ViewValue, name: string, value: Value): void {
+  const { field, offset } = layoutOf(f, nodes.target, view.struct, name);
+  if (field.kind !== 'scalar') f.fail(nodes.target, say.readOnlyField(name));
+  const fitting = fit(f, nodes.value, `field "${name}"`, field.scalar, value);
+  store(f, field.size, within(usable(f, nodes.target, view), offset), operandOf(fitting));
 }
 
 function store(f: FunctionLowering, size: 1 | 2 | 4 | 8, { base, offset }: Location, src: Operand): void {
@@ -115,7 +121,7 @@ export function elementOf(f: FunctionLowering, node: ts.Node, elements: Elements
 /** `a.set(i, value)`. */
 export function storeElement(f: FunctionLowering, node: ts.Node, elements: Elements, index: Value, value: Value): void {
   const { element } = elements.field;
-  if (element.kind !== 'scalar') return f.fail(node, say.notMember('set', 'an array of structs'));
+  if (element.kind !== 'scalar') f.fail(node, say.notMember('set', 'an array of structs'));
   const fitting = fit(f, node, 'an element', element.scalar, value);
   store(f, element.size, locate(f, node, elements, index), operandOf(fitting));
 }
@@ -192,7 +198,7 @@ export function stackView(f: FunctionLowering, node: ts.CallExpression): ViewVal
     stored.fill(1, offset, offset + field.size);
   }
   zero(f, view, stored);
-  for (const { name, value, node: at } of initial) storeField(f, at, view, name, value);
+  for (const { name, value, node: at } of initial) storeField(f, { target: at, value: at }, view, name, value);
   return view;
 }
 
@@ -244,7 +250,7 @@ export function assign(f: FunctionLowering, node: ts.Node, to: ViewValue, from: 
 }
 
 export function copy(f: FunctionLowering, node: ts.Node, to: ViewValue, from: ViewValue, bytes: number): void {
-  if (bytes > 512) return f.fail(node, say.copySize(bytes));
+  if (bytes > 512) f.fail(node, say.copySize(bytes));
   for (const { at, size } of chunks(bytes, [to, from])) {
     const dst = f.newRegister();
     f.emit({ op: 'load', dst, size, base: from.base, offset: from.offset + at });

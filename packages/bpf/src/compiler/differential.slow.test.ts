@@ -11,7 +11,7 @@ import { BODY_LINE, moduleOf, PACKET_BYTES, RandomSource } from '../testing/rand
 import { type CompileResult, compile, formatDiagnostic } from './index.ts';
 
 const SEED = Number(process.env['SEED'] ?? 20_250_611);
-const MODULES = Number(process.env['MODULES'] ?? 4);
+const MODULES = Number(process.env['MODULES'] ?? 5);
 const STATEMENTS = 60;
 const PACKETS = 100;
 const FILE = '/random/program.ts';
@@ -33,15 +33,22 @@ function compileRandom(random: Random): { source: string; result: CompileResult 
 interface Outcome {
   readonly result: number;
   readonly packet: string;
-  /** The map that lives from packet to packet. */
+  /** Maps live from packet to packet. */
   readonly state: string;
+  readonly cells: readonly string[];
 }
 
-function outcome(result: number | bigint, packet: Uint8Array, state: MapStore): Outcome {
+/** A map by name, in any of the worlds. */
+type Maps = (name: 'state' | 'cells') => MapStore;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+function outcome(result: number | bigint, packet: Uint8Array, maps: Maps): Outcome {
   return {
     result: Number(BigInt.asIntN(32, BigInt(result))),
-    packet: Buffer.from(packet).toString('hex'),
-    state: Buffer.from(state.lookup(new Uint8Array(4))!).toString('hex'),
+    packet: hex(packet),
+    state: hex(maps('state').lookup(new Uint8Array(4))!),
+    cells: [...maps('cells').entries()].map(([key, value]) => `${hex(key)}: ${hex(value)}`).sort(),
   };
 }
 
@@ -59,10 +66,10 @@ function packets(random: Random): Uint8Array[] {
 function inNode({ exports }: CompileResult, inputs: readonly Uint8Array[]): Outcome[] {
   const world = new World({ now: () => 0n, random: () => 0 });
   const program = exports?.['program'] as { readonly run: (skb: Skb) => number };
-  const state = world.map(exports?.['state'] as MapDefinition);
+  const maps: Maps = (name) => world.map(exports?.[name] as MapDefinition);
   return inputs.map((input) => {
     const skb = new NodeSkb(input);
-    return outcome(world.runTc(program, skb), skb.bytes, state);
+    return outcome(world.runTc(program, skb), skb.bytes, maps);
   });
 }
 
@@ -74,28 +81,31 @@ describe.each(Array.from({ length: MODULES }, (_, i) => SEED + i))('random progr
 
   test('V8 and IR agree', () => {
     const simulation = simulate(result.spec!);
+    const maps: Maps = (name) => simulation.map(name);
     inputs.forEach((input, i) => {
       const skb = new NodeSkb(input);
       const verdict = interpretIr(result.ir!.programs[0]!, simulation, skb);
-      expect(outcome(verdict, skb.bytes, simulation.map('state')), source).toEqual(wanted[i]);
+      expect(outcome(verdict, skb.bytes, maps), source).toEqual(wanted[i]);
     });
   });
 
   test('V8 and instructions agree', () => {
     const simulation = simulate(result.spec!);
+    const maps: Maps = (name) => simulation.map(name);
     inputs.forEach((input, i) => {
       const skb = new NodeSkb(input);
       const verdict = interpret(result.spec!.programs[0]!, simulation, skb).result;
-      expect(outcome(verdict, skb.bytes, simulation.map('state')), source).toEqual(wanted[i]);
+      expect(outcome(verdict, skb.bytes, maps), source).toEqual(wanted[i]);
     });
   });
 
   itKernel('V8 and the kernel agree', () => {
     const collection = loadCollection(result.spec!);
+    const maps: Maps = (name) => collection.map(name);
     try {
       inputs.forEach((input, i) => {
         const { retval, data } = collection.program('random').testRun({ data: input });
-        expect(outcome(retval, data, collection.map('state')), source).toEqual(wanted[i]);
+        expect(outcome(retval, data, maps), source).toEqual(wanted[i]);
       });
     } finally {
       collection.close();
