@@ -6,7 +6,7 @@ import { playIpvsadm } from './ipvsadm.ts';
 import { NodeTestPlane } from './node-plane.ts';
 import { behaviourFlows, type Flow, replay } from './packets.ts';
 import { Recordings } from './recordings.ts';
-import type { Excuses, Result } from './report.ts';
+import type { Difference, Excuses, Result } from './report.ts';
 import { nameOf } from './report.ts';
 import { type MakePlane, recordedNames } from './stage.ts';
 import { playStates, type StateSequence } from './states.ts';
@@ -90,6 +90,23 @@ export const TOPICS: readonly Topic[] = [
   ipvsadm,
 ];
 
+/** Recordings of what this project does not do yet. */
+const NOT_PLAYED = ['sync.jsonl', 'sync-inject.jsonl'];
+
+/** On both planes: a scenario agrees where it does on each. */
+export async function* runOnBoth(options: Omit<RunOptions, 'plane'>): AsyncGenerator<Result> {
+  const inNode = new Map<string, Result>();
+  for await (const result of run({ ...options, plane: 'node' })) inNode.set(nameOf(result), result);
+  for await (const result of run({ ...options, plane: 'kernel' })) {
+    const on = (plane: string, { differences }: Result): Difference[] =>
+      differences.map((difference) => ({ ...difference, what: `${difference.what} (${plane})` }));
+    const other = inNode.get(nameOf(result))!;
+    const excuse = result.excuse ?? other.excuse;
+    const differences = [...on('kernel', result), ...on('Node', other)];
+    yield { ...result, differences, ...(excuse !== undefined && { excuse }) };
+  }
+}
+
 export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const recordings = new Recordings(options.folder);
   const topics = chosen(options, recordings);
@@ -99,7 +116,8 @@ export async function* run(options: RunOptions): AsyncGenerator<Result> {
   try {
     for (const topic of topics) {
       for await (const result of topic.play({ recordings, plane: options.plane, makePlane, names, wanted })) {
-        const excuse = options.excuses[nameOf(result)];
+        const excuse =
+          options.excuses[nameOf(result)] ?? result.ops?.map((op) => options.excuses[`op ${op}`]).find(Boolean);
         yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
       }
     }
@@ -111,6 +129,9 @@ export async function* run(options: RunOptions): AsyncGenerator<Result> {
 function chosen({ topics }: RunOptions, recordings: Recordings): readonly Topic[] {
   if (topics === undefined) {
     const there = TOPICS.filter(({ file }) => recordings.has(file));
+    const known = [...TOPICS.map(({ file }) => file), 'ftp.jsonl', ...NOT_PLAYED];
+    const strange = recordings.files('.').filter((file) => file.endsWith('.jsonl') && !known.includes(file));
+    if (strange.length > 0) throw new Error(`Cannot play "${strange.join('", "')}": no topic knows that file`);
     if (there.length === 0) throw new Error(`Cannot play "${recordings.folder}": it has no file of any topic`);
     return there;
   }
@@ -130,5 +151,5 @@ async function planeMaker(plane: 'node' | 'kernel'): Promise<Maker> {
   if (plane === 'node') return { makePlane: (options) => new NodeTestPlane(options), close: () => {} };
   const { KernelTestPlane, KernelWorld } = await import('./kernel-plane.ts');
   const world = new KernelWorld();
-  return { makePlane: ({ site }) => new KernelTestPlane(world, site), close: () => world.close() };
+  return { makePlane: (options) => new KernelTestPlane(world, options), close: () => world.close() };
 }
