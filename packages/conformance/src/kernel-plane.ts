@@ -6,7 +6,7 @@
  * Loading takes a second and a scenario a few milliseconds, so one namespace serves all scenarios, emptied after each; its time
  * goes on from where the last one ended.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { bytesOf, type MapDefinition, type MapStore, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { type KernelMap, skbContext } from '@ipvsd/bpf/kernel';
 import { type ConnectionEntry, createEnvironment, defaultSysctls, KernelPlane, MapDirector } from '@ipvsd/director';
@@ -53,15 +53,19 @@ const ROUTES = [
   { to: '2001:db8:77::/48', via: '2001:db8:1::2' },
 ];
 
+const PREFIX = 'ipvsd-conformance-';
+const FOLDER = '/run/netns';
+
 /** The namespace with the loaded data plane; all scenarios of a run share it. */
 export class KernelWorld {
-  readonly namespace = `ipvsd-conformance-${process.pid}`;
+  readonly namespace = `${PREFIX}${process.pid}`;
   readonly plane: KernelPlane;
   readonly ifindex: Readonly<Record<Side, number>>;
   /** Nanoseconds since boot at which the next scenario begins. */
   base = BOOT_NS;
 
   constructor() {
+    removeAbandoned();
     createNamespace(this.namespace);
     try {
       this.ifindex = this.#build();
@@ -109,6 +113,16 @@ export class KernelWorld {
   close(): void {
     inNamespace(this.namespace, () => this.plane.detach());
     deleteNamespace(this.namespace);
+  }
+}
+
+/** What runs left behind that were killed: their data planes, which nothing but the namespace holds, and the namespaces. */
+function removeAbandoned(): void {
+  if (!existsSync(FOLDER)) return;
+  for (const name of readdirSync(FOLDER)) {
+    if (!name.startsWith(PREFIX) || existsSync(`/proc/${name.slice(PREFIX.length)}`)) continue;
+    inNamespace(name, () => KernelPlane.open()?.detach());
+    deleteNamespace(name);
   }
 }
 

@@ -151,5 +151,11 @@ async function planeMaker(plane: 'node' | 'kernel'): Promise<Maker> {
   if (plane === 'node') return { makePlane: (options) => new NodeTestPlane(options), close: () => {} };
   const { KernelTestPlane, KernelWorld } = await import('./kernel-plane.ts');
   const world = new KernelWorld();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      world.close();
+      process.exit(1);
+    });
+  }
   return { makePlane: (options) => new KernelTestPlane(world, options), close: () => world.close() };
 }
