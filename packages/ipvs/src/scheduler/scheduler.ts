@@ -81,17 +81,10 @@ export const isEligible = (server: RealServer): boolean => !isOverloaded(server)
 /** What a real server carries: an active connection weighs as much as 256 inactive ones. */
 export const overhead = (server: RealServer): number => server.active * 256 + server.inactive;
 
-/** Whether a load is less than another, each for its weight: a / wa < b / wb, without a division. */
+/** Whether a load is less than another, each for its weight: a / wa < b / wb, asked without a division, in 64 bits. */
 export const isLighter = (load: u32, weight: u32, than: u32, itsWeight: u32): boolean =>
   u64(load) * u64(itsWeight) < u64(than) * u64(weight);
 
 /** An address as one number, for hashing: IPv4 in host order, IPv6 its four words xor-ed. */
 export const foldAddress = (address: Address6): u32 =>
   ntohl(rawBe32(u32(raw(address.a) ^ raw(address.b) ^ raw(address.c) ^ raw(address.d))));
-
-/**
- * Whether `load` for its `weight` is less than `other` for its own: a / wa < b / wb asked as a * wb < b * wa, so that there is
- * no division and nothing is rounded. Weights go up to 2^31, so the products take 64 bits.
- */
-export const isLighter = (load: u32, weight: u32, other: u32, otherWeight: u32): boolean =>
-  u64(u64(load) * u64(otherWeight)) < u64(u64(other) * u64(weight));

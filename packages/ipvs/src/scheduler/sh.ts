@@ -38,13 +38,8 @@ export const sh: Scheduler = {
     const table: number[] = [];
     for (let turn = 0; table.length < BUCKETS; turn++) {
       const member = members[turn % Math.max(1, members.length)];
-<<<<<<< HEAD
       const buckets = Math.min(Math.max(1, member?.weight ?? 0), BUCKETS - table.length);
       for (let i = 0; i < buckets; i++) table.push(member?.server ?? NONE);
-=======
-      const run = Math.min(BUCKETS, Math.max(1, member?.weight ?? 0));
-      for (let i = 0; i < run; i++) table.push(member?.server ?? NONE);
->>>>>>> behaviour
     }
     return table;
   },

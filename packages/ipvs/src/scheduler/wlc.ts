@@ -1,10 +1,4 @@
-<<<<<<< HEAD
 /** Weighted least connection, ipvsadm's default: the least overhead for its weight. */
-=======
-/**
- * Weighted least connection, ipvsadm's default: the least overhead for its weight.
- */
->>>>>>> behaviour
 import { loop, u32 } from '@ipvsd/bpf';
 import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
 
