@@ -1,0 +1,207 @@
+/** `npm run bench`: all systems under real traffic, one table of ratios and a chart. */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { renderChart } from '../report/chart.ts';
+import { judgeNoise, type Noise, seeded } from '../report/statistics.ts';
+import { figure, formatTable } from '../report/table.ts';
+import { removeLeftovers } from '../stage/cleanup.ts';
+import { layGround } from '../stage/site.ts';
+import { Bench, type Experiment } from './measure.ts';
+import { rowsOf, type TrafficRow } from './rows.ts';
+import { type LeftOut, makeSystems, missingPackages, SYSTEM_NAMES, type System } from './systems.ts';
+
+export interface TrafficOptions {
+  readonly quick: boolean;
+  readonly systems: readonly string[] | undefined;
+  readonly loads: readonly string[] | undefined;
+  readonly seed: number;
+  /** Where the picture goes; none by default but in a whole run. */
+  readonly chart: string | undefined;
+  readonly say: (text: string) => void;
+}
+
+export interface TrafficResult {
+  readonly bench: 'traffic';
+  readonly quick: boolean;
+  readonly seed: number;
+  readonly noise: Noise;
+  readonly leftOut: readonly LeftOut[];
+  readonly rows: readonly TrafficRow[];
+}
+
+const EXPERIMENTS: readonly Omit<Experiment, 'rounds' | 'ms'>[] = [
+  { name: 'cps', title: 'New connections', load: 'cps', placement: 'one', largePackets: true, connections: 64 },
+  {
+    name: 'keepalive',
+    title: 'Keep-alive requests',
+    load: 'keepalive',
+    placement: 'one',
+    largePackets: true,
+    connections: 64,
+  },
+  {
+    name: 'bulk',
+    title: 'Bulk, large packets (GSO)',
+    load: 'bulk',
+    placement: 'one',
+    largePackets: true,
+    connections: 8,
+  },
+  {
+    name: 'bulk-1500',
+    title: 'Bulk, 1500-byte packets',
+    load: 'bulk',
+    placement: 'one',
+    largePackets: false,
+    connections: 8,
+  },
+  { name: 'latency', title: 'One connection', load: 'keepalive', placement: 'one', largePackets: true, connections: 1 },
+  {
+    name: 'cps-two',
+    title: 'New connections, two cores',
+    load: 'cps',
+    placement: 'two',
+    largePackets: true,
+    connections: 64,
+  },
+];
+
+/** Rounds and length of a slice; the whole takes less than 15 minutes, the quick one less than 3. */
+function sizeOf({ name, load }: Omit<Experiment, 'rounds' | 'ms'>, quick: boolean): { rounds: number; ms: number } {
+  if (name === 'latency') return quick ? { rounds: 3, ms: 150 } : { rounds: 10, ms: 300 };
+  if (name === 'cps-two') return quick ? { rounds: 5, ms: 200 } : { rounds: 20, ms: 300 };
+  if (load === 'bulk') return quick ? { rounds: 5, ms: 300 } : { rounds: 15, ms: 1000 };
+  return quick ? { rounds: 8, ms: 250 } : { rounds: 30, ms: 300 };
+}
+
+export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
+  const { say, quick, seed } = options;
+  if (process.getuid?.() !== 0) throw new Error('Cannot run the bench: it makes network namespaces, run it as root');
+  installPackages(say);
+  removeLeftovers();
+  // Off the core that is measured.
+  execFileSync('taskset', ['-acp', '1', String(process.pid)], { stdio: 'ignore' });
+  layGround();
+  const { systems, leftOut } = makeSystems(options.systems ?? SYSTEM_NAMES);
+  const bench = await Bench.open();
+  leftOut.push(...(await bench.place('one', systems)));
+  const working = await probeAll(bench, systems, leftOut);
+  for (const { system, reason } of leftOut) say(`left out: ${system}: ${reason}\n`);
+
+  const random = seeded(seed);
+  const rows: TrafficRow[] = [];
+  const probes: number[] = [];
+  for (const part of EXPERIMENTS) {
+    if (options.loads !== undefined && !options.loads.includes(part.name)) continue;
+    const experiment: Experiment = { ...part, ...sizeOf(part, quick) };
+    leftOut.push(...(await bench.place(experiment.placement, working)));
+    const samples = await bench.run(experiment, working, random, (round) => {
+      say(`\r${experiment.title}: round ${round} of ${experiment.rounds} `);
+    });
+    for (const all of samples.values()) probes.push(...all.flatMap((sample) => (sample ? [sample.spinUs] : [])));
+    const found = rowsOf(experiment.name, samples, random);
+    rows.push(...found);
+    say(`\r\n${tableOf(experiment, found)}\n`);
+  }
+  const noise = judgeNoise(probes);
+  const result: TrafficResult = { bench: 'traffic', quick, seed, noise, leftOut, rows };
+  say(summary(result, working));
+  if (options.chart !== undefined) writeFileSync(options.chart, chartOf(result, working));
+  return result;
+}
+
+async function probeAll(bench: Bench, systems: readonly System[], leftOut: LeftOut[]): Promise<System[]> {
+  const working: System[] = [];
+  for (const system of systems) {
+    if (leftOut.some((other) => other.system === system.name)) continue;
+    const reason = await bench.probe(system);
+    if (reason === undefined) working.push(system);
+    else leftOut.push({ system: system.name, reason });
+  }
+  return working;
+}
+
+function installPackages(say: (text: string) => void): void {
+  const missing = missingPackages();
+  if (missing.length === 0) return;
+  say(`installing ${missing.join(', ')}\n`);
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const run = (...args: string[]): void =>
+    void execFileSync('apt-get', args, { env, stdio: ['ignore', 'ignore', 'inherit'] });
+  try {
+    run('update', '-qq');
+    run('install', '-y', '-qq', '--no-install-recommends', ...missing);
+  } catch (error) {
+    say(`not installed: ${(error as Error).message}\n`);
+  }
+}
+
+const UNITS = { cps: 'connections/s', keepalive: 'requests/s', bulk: 'GB/s' } as const;
+
+function tableOf(experiment: Experiment, rows: readonly TrafficRow[]): string {
+  const bulk = experiment.load === 'bulk';
+  const head = [
+    'system',
+    'ratio',
+    '±',
+    UNITS[experiment.load],
+    'p50 us',
+    'p99 us',
+    bulk ? 'CPU ms/GB' : 'CPU us',
+    "director's",
+    'CPU ratio',
+    '±',
+    'errors',
+  ];
+  const cpu = (us: number): string => figure(bulk ? us / 1000 : us, 1);
+  const body = rows.map((row) => [
+    row.system,
+    figure(row.ratio, 3),
+    figure(row.spread, 3),
+    figure(row.rate, bulk ? 2 : 0),
+    bulk ? '-' : String(row.p50Us),
+    bulk ? '-' : String(row.p99Us),
+    cpu(row.cpuUs),
+    cpu(row.directorCost),
+    figure(row.cpuRatio, 3),
+    figure(row.cpuSpread, 3),
+    String(row.errors),
+  ]);
+  return formatTable(head, body);
+}
+
+/** One table of all ratios. */
+function summary({ rows, noise }: TrafficResult, systems: readonly System[]): string {
+  const loads = [...new Set(rows.map(({ load }) => load))];
+  const cell = (system: string, load: string): string => {
+    const row = rows.find((candidate) => candidate.system === system && candidate.load === load);
+    return row === undefined ? '-' : `${row.ratio.toFixed(2)} ±${row.spread.toFixed(2)}`;
+  };
+  const body = systems.map(({ name }) => [name, ...loads.map((load) => cell(name, load))]);
+  const share = `${Math.round(noise.disturbed * 100)} % of the spin probes took more than 1.5 times the calm ${Math.round(noise.calmUs)} us`;
+  const mark = noise.noisy ? `NOISY RUN: ${share}\n` : `calm run: ${share}\n`;
+  return `Plain routing = 1.00, median of rounds and half of its 95 % interval\n${formatTable(['system', ...loads], body)}${mark}`;
+}
+
+const PANELS = ['cps', 'keepalive', 'bulk', 'bulk-1500'];
+
+function chartOf({ rows, noise }: TrafficResult, systems: readonly System[]): string {
+  const panels = EXPERIMENTS.filter(({ name }) => PANELS.includes(name)).map(({ name, title }) => ({
+    title,
+    bars: systems.flatMap((system) => {
+      const row = rows.find((candidate) => candidate.load === name && candidate.system === system.name);
+      return row === undefined
+        ? []
+        : [{ label: system.title, own: system.own, ratio: row.ratio, low: row.low, high: row.high }];
+    }),
+  }));
+  const note = `Client, director and real servers on one core, plain routing = 1.00; lines are 95 % intervals${noise.noisy ? '; a noisy run' : ''}`;
+  return renderChart({
+    title: 'A director beside what users would pick instead',
+    note,
+    panels: panels.filter(({ bars }) => bars.length > 0),
+  });
+}
+
+export const CHART = fileURLToPath(new URL('../../chart.svg', import.meta.url));
