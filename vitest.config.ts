@@ -9,6 +9,11 @@ export default defineConfig({
     alias: [
       { find: /^@ipvsd\/bpf\/(kernel|compiler)$/, replacement: `${source('bpf').replace('index.ts', '')}$1/index.ts` },
       { find: '@ipvsd/bpf/testing', replacement: source('bpf').replace('index.ts', 'testing/kernel.ts') },
+      { find: '@ipvsd/ipvsadm/completion', replacement: source('ipvsadm').replace('index.ts', 'completion.ts') },
+      {
+        find: '@ipvsd/ipvsadm/conformance',
+        replacement: source('ipvsadm').replace('index.ts', 'conformance-index.ts'),
+      },
       ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
         find: new RegExp(`^@ipvsd/${name}$`),
         replacement: source(name),

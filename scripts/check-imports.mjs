@@ -12,7 +12,13 @@ const MAY_IMPORT = {
   load: ['linux', 'director'],
   ipvsd: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'],
 };
-const DOORS = ['@ipvsd/bpf/kernel', '@ipvsd/bpf/compiler', '@ipvsd/bpf/testing'];
+const DOORS = [
+  '@ipvsd/bpf/kernel',
+  '@ipvsd/bpf/compiler',
+  '@ipvsd/bpf/testing',
+  '@ipvsd/ipvsadm/completion',
+  '@ipvsd/ipvsadm/conformance',
+];
 
 const problems = [];
 for (const name of readdirSync('packages')) {

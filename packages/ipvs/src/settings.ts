@@ -4,7 +4,7 @@
  * Time inside the data plane is counted in *ticks* of 2^20 ns (1.048576 ms): a shift of the kernel's clock instead of a
  * division, 32 bits that wrap after 52 days and are only ever subtracted.
  */
-import { array, ktimeCoarseNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, ktimeCoarseNs, ktimeNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const TICK_NS = 1_048_576;
 /** Seconds to ticks, rounded. */
@@ -33,4 +33,11 @@ export function now(): u32 {
   const fixed = settings.only.clock;
   if (fixed !== 0) return fixed;
   return u32(ktimeCoarseNs() >> 20n);
+}
+
+/** The same for where the coarse clock is not to be had (syscall programs, and timers that they start). */
+export function exactNow(): u32 {
+  const fixed = settings.only.clock;
+  if (fixed !== 0) return fixed;
+  return u32(ktimeNs() >> 20n);
 }

@@ -1,10 +1,16 @@
 /** The command `ipvsd`: each subcommand is a file in commands/, loaded when it is called. */
 import { Command, InvalidArgumentError } from 'commander';
-import { orExplain } from './open-director.ts';
+import { orExplain } from './explain.ts';
 
 const port = (text: string): number => {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new InvalidArgumentError('must be 1 to 65535');
+  return value;
+};
+
+const seconds = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('must be more than 0');
   return value;
 };
 
@@ -29,6 +35,18 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((options: { json?: true }) =>
       orExplain(async () => (await import('./commands/status.ts')).status(options.json === true)),
     );
+  program
+    .command('proc')
+    .description('the files that ip_vs has under /proc/net, in its format')
+    .argument('[name]', 'ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app', 'ip_vs')
+    .option('--keep <folder>', 'write all of them there, again and again')
+    .option('--interval <seconds>', 'how often with --keep', seconds, 2)
+    .action((name: string, options) => orExplain(async () => (await import('./commands/proc.ts')).proc(name, options)));
+  program
+    .command('completion')
+    .description('shell completion for ipvsadm')
+    .argument('<shell>', 'bash, zsh or fish')
+    .action((shell: string) => orExplain(async () => (await import('./commands/completion.ts')).completion(shell)));
   program
     .command('demo')
     .description('a whole cluster in network namespaces: client, director, two real servers, and load')

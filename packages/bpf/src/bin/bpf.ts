@@ -43,7 +43,7 @@ async function run(command: 'compile' | 'dump', entry: string): Promise<void> {
 
 async function dump({ spec, ir }: CompileResult): Promise<void> {
   const { dumpSpec, printIr } = await import('../compiler/index.ts');
-  if (values.ir === true && ir !== undefined) process.stdout.write(printIr(ir));
+  if (values.ir === true) process.stdout.write(printIr(ir!));
   process.stdout.write(dumpSpec(spec!));
   if (values.verifier !== true) return;
   const { loadCollection } = await import('../kernel/index.ts');

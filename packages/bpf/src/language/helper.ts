@@ -273,9 +273,15 @@ function narrowLike(view: object, field: string, value: number): number {
 
 // Loops, timers, tail calls ------------------------------------------------------------------------------------------
 
-/** Call `body(i)` for i = 0, 1 ... until it returns 1 or `count` is reached. For more than 64 rounds (bpf_loop). */
+/** BPF_MAX_LOOPS: the kernel runs no loop longer than this. */
+export const MAX_ROUNDS = 8_388_608;
+
+/**
+ * Call `body(i)` for i = 0, 1 ... until it returns 1, or `count` or MAX_ROUNDS is reached. For more than 64 rounds (bpf_loop).
+ */
 export function loop(count: u32, body: (index: u32) => 0 | 1): void {
-  for (let i = 0; i < count; i++) if (body(i) === 1) return;
+  const rounds = Math.min(count, MAX_ROUNDS);
+  for (let i = 0; i < rounds; i++) if (body(i) === 1) return;
 }
 
 /** Make the timer of a map value usable; `map` is the map that holds it. 0, or -16 when it is already. */
@@ -346,6 +352,8 @@ export interface HelperSignature {
   readonly moves?: true;
   /** Appended as last arguments, for parameters that kernel TypeScript does not show. */
   readonly hidden?: readonly number[];
+  /** What serves where the program type has not got it: a helper of the same meaning. */
+  readonly otherwise?: string;
 }
 
 const ALL: readonly ProgramType[] = ['tc', 'xdp', 'syscall'];
@@ -355,7 +363,7 @@ const PACKET: readonly ProgramType[] = ['tc', 'xdp'];
 /** By the name of the Node function above. Where the kernel passes a size after a pointer, the compiler adds it. */
 export const HELPERS: Readonly<Record<string, HelperSignature>> = {
   ktimeNs: { id: 5, args: [], returns: 'u64', programs: ALL },
-  ktimeCoarseNs: { id: 160, args: [], returns: 'u64', programs: ALL },
+  ktimeCoarseNs: { id: 160, args: [], returns: 'u64', programs: PACKET, otherwise: 'ktimeNs' },
   randomU32: { id: 7, args: [], returns: 'u32', programs: ALL },
   cpuId: { id: 8, args: [], returns: 'u32', programs: ALL },
   /** The kernel's order is skb, offset, from, size, flags. */

@@ -1,5 +1,6 @@
 /** Runs IR as it says, without any of the back end: what compiled code is compared with. */
 import { compare, evaluate, extend, swap } from '../compiler/back/evaluate.ts';
+import { definedBy } from '../compiler/back/instruction.ts';
 import type { Base, Instruction, IrFunction, IrProgram, Operand } from '../compiler/ir.ts';
 import type { NodeSkb } from '../language/skb.ts';
 import type { Simulation } from './simulation.ts';
@@ -54,51 +55,47 @@ class IrInterpreter {
   }
 
   #step(one: Instruction, frame: Frame): void {
-    const set = (dst: number | undefined, result: bigint): void => {
-      if (dst !== undefined) frame.registers[dst] = BigInt.asUintN(64, result);
-    };
-    const simulation = this.#simulation;
     this.#budget--;
+    const result = this.#result(one, frame);
+    const dst = definedBy(one);
+    if (dst !== undefined && result !== undefined) frame.registers[dst] = BigInt.asUintN(64, result);
+  }
+
+  #result(one: Instruction, frame: Frame): bigint | undefined {
+    const simulation = this.#simulation;
+    const values = (args: readonly Operand[]): bigint[] => args.map((arg) => BigInt.asUintN(64, value(arg, frame)));
     switch (one.op) {
       case 'const':
-        return set(one.dst, one.value);
+        return one.value;
       case 'move':
-        return set(one.dst, register(one.src, frame));
-      case 'binary': {
-        const result = evaluate(one.kind, one.width, value(one.a, frame), value(one.b, frame));
-        return set(one.dst, BigInt.asUintN(one.width, result));
-      }
+        return register(one.src, frame);
+      case 'binary':
+        return BigInt.asUintN(one.width, evaluate(one.kind, one.width, value(one.a, frame), value(one.b, frame)));
       case 'extend':
-        return set(one.dst, extend(register(one.src, frame), one.bits, one.signed));
+        return extend(register(one.src, frame), one.bits, one.signed);
       case 'swap':
-        return set(one.dst, swap(register(one.src, frame), one.bits));
+        return swap(register(one.src, frame), one.bits);
       case 'load': {
         const loaded = simulation.load(address(one.base, one.offset, frame), one.size);
-        return set(one.dst, one.signed === true ? BigInt.asIntN(one.size * 8, loaded) : loaded);
+        return one.signed === true ? BigInt.asIntN(one.size * 8, loaded) : loaded;
       }
       case 'store':
-        return simulation.store(address(one.base, one.offset, frame), one.size, value(one.src, frame));
+        simulation.store(address(one.base, one.offset, frame), one.size, value(one.src, frame));
+        return undefined;
       case 'atomic':
-        return set(one.old, this.#atomic(one, frame));
+        return this.#atomic(one, frame);
       case 'slotAddress':
-        return set(one.dst, frame.slots[one.slot]! + BigInt(one.offset));
+        return frame.slots[one.slot]! + BigInt(one.offset);
       case 'mapAddress':
-        return set(one.dst, simulation.mapAddress(one.map));
+        return simulation.mapAddress(one.map);
       case 'mapValueAddress':
-        return set(one.dst, simulation.mapValueAddress(one.map, one.offset));
+        return simulation.mapValueAddress(one.map, one.offset);
       case 'functionAddress':
-        return set(one.dst, simulation.functionAddress(one.name));
-      case 'call': {
-        const args = one.args.map((arg) => BigInt.asUintN(64, value(arg, frame)));
-        return set(
-          one.dst,
-          simulation.call(one.helper, args, (name, rest) => this.run(this.#function(name), rest)),
-        );
-      }
-      case 'callFunction': {
-        const args = one.args.map((arg) => BigInt.asUintN(64, value(arg, frame)));
-        return set(one.dst, this.run(this.#function(one.name), args));
-      }
+        return simulation.functionAddress(one.name);
+      case 'call':
+        return simulation.call(one.helper, values(one.args), (name, args) => this.run(this.#function(name), args));
+      case 'callFunction':
+        return this.run(this.#function(one.name), values(one.args));
     }
   }
 

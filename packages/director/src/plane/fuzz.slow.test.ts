@@ -16,10 +16,10 @@ import {
   members,
   population,
   reasons,
-  RealServer as StoredServer,
   Settings,
-  serviceStates,
+  RealServer as StoredServer,
   servers,
+  serviceStates,
   services,
   settings,
   tcpFrame,
@@ -147,7 +147,10 @@ const SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc'];
 function randomCommand(): Command {
   const service = pick(SERVICES);
   const host = 11 + random(5);
-  const server = { address: service.family === 'ipv4' ? `10.2.0.${host}` : `2001:db8:2::${host}`, port: pick([80, 8000]) };
+  const server = {
+    address: service.family === 'ipv4' ? `10.2.0.${host}` : `2001:db8:2::${host}`,
+    port: pick([80, 8000]),
+  };
   const settings = {
     forwarding: 'masq',
     weight: random(5),
@@ -288,7 +291,9 @@ function total(perCpu: readonly Uint8Array[]): bigint[] {
 
 function compareEntries(definition: MapDefinition, sent: number): void {
   const [here, there] = [kernel, node].map((plane) =>
-    [...plane.store(definition).entries()].map((pair) => pair.map((part) => Buffer.from(part).toString('hex')).join(' ')).sort(),
+    [...plane.store(definition).entries()]
+      .map((pair) => pair.map((part) => Buffer.from(part).toString('hex')).join(' '))
+      .sort(),
   );
   expect(here, `${definition.name} after packet ${sent}, seed ${seed}`).toEqual(there);
 }

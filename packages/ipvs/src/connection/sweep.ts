@@ -18,7 +18,7 @@ import {
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
-import { now as clock } from '../settings.ts';
+import { exactNow as clock } from '../settings.ts';
 import { connections, population } from './connection.ts';
 import { expire, isExpired } from './lifecycle.ts';
 

@@ -2,7 +2,7 @@
  * What a scheduler is: `schedule` chooses a real server for a new connection, in the kernel; `prepare` makes what it
  * remembers whenever the service or its real servers change, in Node.
  */
-import type { u32 } from '@ipvsd/bpf';
+import { u32 } from '@ipvsd/bpf';
 import type { Address6 } from '../packet/address.ts';
 import {
   members,
@@ -53,13 +53,13 @@ export const EMPTY: Prepared = { cursor: 0, current: 0, maximum: 0, divisor: 0 }
 
 /** The real server at a place of the service's list; null beyond its end. */
 export function memberAt(service: Service, place: u32): RealServer | null {
-  const member = members.at(service.first + place);
+  const member = members.at(u32(service.first + place));
   if (member === null) return null;
   return servers.at(member.server);
 }
 
 export function memberNumber(service: Service, place: u32): u32 {
-  const member = members.at(service.first + place);
+  const member = members.at(u32(service.first + place));
   return member === null ? NONE : member.server;
 }
 

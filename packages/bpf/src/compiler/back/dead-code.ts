@@ -2,6 +2,7 @@
 import type { Instruction, Register } from '../ir.ts';
 import type { Body } from './body.ts';
 import { definedBy, isPure, usedBy, usedByEnd } from './instruction.ts';
+import { pointsTo } from './points-to.ts';
 
 /** Marks from what has an effect towards what it needs; a counter that only counts itself falls with it. */
 export function dropDeadCode(body: Body): void {
@@ -57,33 +58,29 @@ function withoutResult(one: Instruction, wanted: ReadonlySet<Register>): Instruc
  * will be overwritten before anything can read it needs no store.
  */
 export function dropDeadStores(body: Body): void {
-  const exposed = new Set<number>();
-  for (const { instructions } of body.blocks) {
-    for (const one of instructions) if (one.op === 'slotAddress') exposed.add(one.slot);
-  }
+  const { escaped, touched } = pointsTo(body);
   for (const block of body.blocks) {
     const covered = new Map<number, Set<number>>();
     const kept: Instruction[] = [];
-    for (let i = block.instructions.length - 1; i >= 0; i--) {
-      const one = block.instructions[i]!;
+    for (const one of [...block.instructions].reverse()) {
       if (one.op === 'store' && 'slot' in one.base) {
         const bytes = covered.get(one.base.slot) ?? new Set<number>();
         covered.set(one.base.slot, bytes);
-        const mine = Array.from({ length: one.size }, (_, k) => one.offset + k);
+        const mine = Array.from({ length: one.size }, (_, i) => one.offset + i);
         if (mine.every((byte) => bytes.has(byte))) continue;
         for (const byte of mine) bytes.add(byte);
-      } else if (readsThrough(one)) {
-        for (const slot of covered.keys()) if (exposed.has(slot)) covered.delete(slot);
+      } else if (one.op !== 'slotAddress') {
+        for (const slot of touched(one)) covered.delete(slot);
+        // Through a pointer that came from memory, or in another function.
+        if (mayReadAnything(one)) for (const slot of escaped) covered.delete(slot);
       }
-      if ((one.op === 'load' || one.op === 'atomic') && 'slot' in one.base) covered.delete(one.base.slot);
       kept.push(one);
     }
-    block.instructions.splice(0, block.instructions.length, ...kept.reverse());
+    block.instructions = kept.reverse();
   }
 }
 
-/** Whether a slot whose address is known elsewhere may be read by it. */
-function readsThrough(one: Instruction): boolean {
+function mayReadAnything(one: Instruction): boolean {
   if (one.op === 'call' || one.op === 'callFunction') return true;
   return (one.op === 'load' || one.op === 'atomic') && 'reg' in one.base;
 }

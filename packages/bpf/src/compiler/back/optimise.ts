@@ -1,6 +1,7 @@
 /** The order of the passes. Each leaves work for the others, so they take turns until jumps stop moving. */
 
 import type { Body } from './body.ts';
+import { shareCommon } from './common.ts';
 import { cleanControlFlow } from './control-flow.ts';
 import { dropDeadCode, dropDeadStores } from './dead-code.ts';
 import { dropUndemanded } from './demand.ts';
@@ -15,6 +16,7 @@ export function optimise(body: Body): void {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     splitWebs(body);
     propagate(body);
+    shareCommon(body);
     dropUndemanded(body);
     dropDeadCode(body);
     cleanControlFlow(body);

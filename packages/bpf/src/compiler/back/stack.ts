@@ -8,12 +8,13 @@
  * The kernel allows 512 bytes per program, summed over the chain of calls. Inlining brings many slots of short life, so a
  * slot takes room only between the first and the last instruction that can touch it.
  */
-import type { Instruction, IrFunction, Register } from '../ir.ts';
+import type { IrFunction } from '../ir.ts';
 import { BitSet } from './bit-set.ts';
 import type { Body } from './body.ts';
 import { predecessors, successors } from './control-flow.ts';
 import { EmitError } from './error.ts';
-import { definedBy, isRegister, usedBy } from './instruction.ts';
+import { usedByEnd } from './instruction.ts';
+import { pointsTo } from './points-to.ts';
 
 export const MAX_STACK = 512;
 /** The kernel rounds each function's share up to this. */
@@ -164,44 +165,15 @@ function slotConflicts(body: Body): { conflicts: Set<number>[]; used: Set<number
 interface Mentions {
   /** For each block and instruction, the slots that it may touch. */
   readonly inBlock: readonly (readonly (readonly number[])[])[];
-  /** Their address lies in memory: anything may touch them at any time. */
   readonly escaped: ReadonlySet<number>;
 }
 
-/** A slot is touched by name or through any register that its address has gone into. */
 function mentionsOf(body: Body): Mentions {
-  const pointsTo = Array.from({ length: body.registerCount }, () => new Set<number>());
-  const escaped = new Set<number>();
-  const flow = (dst: Register, slots: Iterable<number>): boolean => {
-    const before = pointsTo[dst]!.size;
-    for (const slot of slots) pointsTo[dst]!.add(slot);
-    return pointsTo[dst]!.size > before;
-  };
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (const { instructions } of body.blocks) {
-      for (const one of instructions) {
-        if (one.op === 'slotAddress') changed = flow(one.dst, [one.slot]) || changed;
-        if (one.op === 'move') changed = flow(one.dst, pointsTo[one.src]!) || changed;
-        if (one.op !== 'binary') continue;
-        for (const side of [one.a, one.b])
-          if (isRegister(side)) changed = flow(one.dst, pointsTo[side.reg]!) || changed;
-      }
-    }
-  }
-  const touched = (one: Instruction): number[] => {
-    const slots = new Set<number>();
-    if (one.op === 'slotAddress') slots.add(one.slot);
-    if ((one.op === 'load' || one.op === 'store' || one.op === 'atomic') && 'slot' in one.base)
-      slots.add(one.base.slot);
-    for (const reg of [...usedBy(one), definedBy(one) ?? []].flat()) for (const slot of pointsTo[reg]!) slots.add(slot);
-    if (one.op === 'store' && isRegister(one.src)) for (const slot of pointsTo[one.src.reg]!) escaped.add(slot);
-    return [...slots];
-  };
-  const inBlock = body.blocks.map(({ instructions, end }) => {
-    const atEnd = end.op === 'if' ? [end.a, end.b].filter(isRegister).flatMap(({ reg }) => [...pointsTo[reg]!]) : [];
-    return [...instructions.map(touched), atEnd];
-  });
+  const { of, escaped, touched } = pointsTo(body);
+  const inBlock = body.blocks.map(({ instructions, end }) => [
+    ...instructions.map((one) => [...touched(one)]),
+    usedByEnd(end).flatMap((reg) => [...of(reg)]),
+  ]);
   return { inBlock, escaped };
 }
 

@@ -5,11 +5,12 @@ import { calculate, operatorOf } from './arithmetic.ts';
 import { capture, storeCell } from './captures.ts';
 import { lower, lowerName, mayChangeVariables, symbolOf, unwrap } from './expressions.ts';
 import { type Binding, findBinding, type ViewType } from './frame.ts';
+import type { Register } from '../ir.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, numeric } from './operand.ts';
 import { assignSkbField } from './packets.ts';
 import { contains, showRange, U64 } from './range.ts';
-import { constant, describe, isConstant, isNull, isScalar, type Value } from './value.ts';
+import { constant, describe, isConstant, isNull, isScalar, type Value, type ViewValue } from './value.ts';
 import { addressOf, fieldOf, storeField, viewOf } from './views.ts';
 
 type Variable = Extract<Binding, { kind: 'variable' }>;
@@ -84,15 +85,14 @@ function variableOf(f: FunctionLowering, node: ts.Identifier): Exclude<Binding, 
 }
 
 /** Puts a value that fits into a variable's register and notes what is known of it now. */
-export function assignVariable(f: FunctionLowering, node: ts.Node, { name, reg, type, shared }: Variable, value: Value): void {
-  if (type.kind === 'view') return assignView(f, node, name, reg, type, value);
+export function assignVariable(f: FunctionLowering, node: ts.Node, { name, reg, type }: Variable, value: Value): void {
+  if (type.kind === 'view') return assignView(f, node, reg, type, value);
   checkVariable(f, node, name, type, value);
   const scalar = value as ReturnType<typeof f.scalar>;
   const bounds = f.boundsOf(scalar);
   if (isConstant(value)) f.emit({ op: 'const', dst: reg, value: bounds.range.lo });
   else if (scalar.reg !== reg) f.emit({ op: 'move', dst: reg, src: scalar.reg });
-  // A variable that a loop body assigns may change between any two of our instructions' rounds.
-  if (!shared) f.setBounds(reg, bounds);
+  f.setBounds(reg, bounds);
 }
 
 /** Refuses what a variable of this type cannot hold. */
@@ -125,7 +125,7 @@ export function checkVariable(
   }
 }
 
-function assignView(f: FunctionLowering, node: ts.Node, name: string, reg: number, type: ViewType, value: Value): void {
+function assignView(f: FunctionLowering, node: ts.Node, reg: number, type: ViewType, value: Value): void {
   if (isNull(value)) {
     f.emit({ op: 'const', dst: reg, value: 0n });
     f.setMaybeNull(reg);
@@ -136,25 +136,26 @@ function assignView(f: FunctionLowering, node: ts.Node, name: string, reg: numbe
   if (value.kind !== 'view') return f.fail(node, say.buildTimeOnly(describe(value)));
   learnView(f, node, type, value);
   if ('slot' in value.base) f.pinSlot(value.base.slot);
-  if ('reg' in value.base && value.base.reg === reg && value.offset === 0) return;
-  if ('reg' in value.base && value.offset !== 0 && value.nullable && !f.isNonNull(value.base)) {
-    // Null must stay 0, so the offset is added only where there is a view.
-    f.settle();
-    const from = value.base.reg;
-    const branches = f.branch('eq', 64, { reg: from }, { imm: 0n });
-    const none = f.within(branches?.yes, () => f.emit({ op: 'const', dst: reg, value: 0n }));
-    const some = f.within(branches?.no, () =>
-      f.emit({ op: 'binary', kind: 'add', width: 64, dst: reg, a: { reg: from }, b: { imm: BigInt(value.offset) } }),
-    );
-    f.resume(f.join([none, some]));
-    f.inherit(reg, from);
-    return;
-  }
-  const pointer = addressOf(f, value) as { reg: number };
-  f.emit({ op: 'move', dst: reg, src: pointer.reg });
+  const pointer = nullablePointer(f, value);
+  if (pointer !== reg) f.emit({ op: 'move', dst: reg, src: pointer });
   if ('slot' in value.base) f.setFresh(reg);
   else f.inherit(reg, value.base.reg);
   if (!value.nullable) f.setNonNull(reg);
+}
+
+/** The view's address, or 0 where it is null: the offset is added only where there is a view. */
+export function nullablePointer(f: FunctionLowering, value: ViewValue): Register {
+  f.settle();
+  const { base, offset } = value;
+  if ('slot' in base || offset === 0 || !value.nullable || f.isNonNull(base)) return (addressOf(f, value) as { reg: Register }).reg;
+  const dst = f.newRegister();
+  const branches = f.branch('eq', 64, { reg: base.reg }, { imm: 0n });
+  const none = f.within(branches?.yes, () => f.emit({ op: 'const', dst, value: 0n }));
+  const some = f.within(branches?.no, () =>
+    f.emit({ op: 'binary', kind: 'add', width: 64, dst, a: { reg: base.reg }, b: { imm: BigInt(offset) } }),
+  );
+  f.resume(f.join([none, some]));
+  return dst;
 }
 
 /** The first view assigned settles which struct and memory a variable's views have. */

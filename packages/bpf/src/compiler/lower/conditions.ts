@@ -52,7 +52,7 @@ export function lowerCondition(f: FunctionLowering, expression: ts.Expression): 
       const comparison = comparisonOf(operator);
       if (comparison !== undefined) {
         const [a, b] = lowerOperands(f, node.left, node.right);
-        return compare(f, node, comparison, a, b);
+        return compare(f, node, node, comparison, a, b);
       }
     }
     if (ts.isConditionalExpression(node)) return choose(f, node);
@@ -144,15 +144,28 @@ export function nullTest(f: FunctionLowering, view: ViewValue): Branches {
   return branches;
 }
 
-export function compare(f: FunctionLowering, node: ts.BinaryExpression, comparison: Comparison, a: Value, b: Value): Branches {
+/** The syntax of both operands. */
+export interface Sides {
+  readonly left: ts.Expression;
+  readonly right: ts.Expression;
+}
+
+export function compare(
+  f: FunctionLowering,
+  node: ts.Node,
+  sides: Sides,
+  comparison: Comparison,
+  a: Value,
+  b: Value,
+): Branches {
   if (a.kind === 'poison' || b.kind === 'poison') throw new SilentError();
   const equality = comparison === '===' || comparison === '!==';
   if (isConstant(a) && isConstant(b)) return decided(f, compareConstants(comparison, a.value, b.value));
   if (equality) {
-    const branches = identity(f, node, a, b);
+    const branches = identity(f, node, sides, a, b);
     if (branches !== undefined) return comparison === '===' ? branches : { yes: branches.no, no: branches.yes };
   }
-  return compareNumbers(f, node, comparison, numeric(f, node.left, a), numeric(f, node.right, b));
+  return compareNumbers(f, node, comparison, numeric(f, sides.left, a), numeric(f, sides.right, b));
 }
 
 function compareConstants(comparison: Comparison, left: unknown, right: unknown): boolean {
@@ -174,12 +187,12 @@ function compareConstants(comparison: Comparison, left: unknown, right: unknown)
 }
 
 /** Equality of what is not a number; undefined for numbers. `yes` where equal. */
-function identity(f: FunctionLowering, node: ts.BinaryExpression, a: Value, b: Value): Branches | undefined {
+function identity(f: FunctionLowering, node: ts.Node, sides: Sides, a: Value, b: Value): Branches | undefined {
   if (a.kind === 'view' && isNull(b)) return nullTest(f, a);
   if (b.kind === 'view' && isNull(a)) return nullTest(f, b);
   if (a.kind === 'view' && b.kind === 'view') return f.fail(node, say.viewComparison());
   if (isNothing(a) || isNothing(b)) return decided(f, false);
-  for (const [one, other, otherNode] of [[a, b, node.right], [b, a, node.left]] as const) {
+  for (const [one, other, otherNode] of [[a, b, sides.right], [b, a, sides.left]] as const) {
     if (one.kind === 'be16' || one.kind === 'be32') {
       if (other.kind !== one.kind && !isOrderConstant(f, other, otherNode)) return f.fail(node, say.orderComparison());
       return compareNumbers(f, node, '===', one, other as Numeric);

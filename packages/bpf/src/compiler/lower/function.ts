@@ -8,6 +8,7 @@
 import type ts from 'typescript';
 import { CompileError, diagnosticAt, type Message, placeOf, relatedAt, say } from '../diagnostics.ts';
 import type { Base, Block, Condition, Instruction, IrFunction, Operand, Position, Register, Slot, Terminator } from '../ir.ts';
+import type { Captures } from './captures.ts';
 import { entryFlow, type Flow, forkFlow, meetFlows } from './flow.ts';
 import type { Frame } from './frame.ts';
 import { type Bounds, exactly, intersect, type Range, seen, UNKNOWN } from './range.ts';
@@ -40,6 +41,10 @@ export class FunctionLowering {
   readonly slots: Slot[] = [];
   /** The function whose loop body this is. */
   readonly parent: FunctionLowering | undefined;
+  /** What a loop body received from the function around. */
+  captures: Captures | undefined;
+  /** Registers of variables that loop bodies or local functions assign. */
+  readonly shared = new Set<Register>();
   /** Registers that hold packet pointers. */
   readonly packetBases = new Set<Register>();
   /** Registers that are assigned again: who keeps their value copies it. */
@@ -212,6 +217,15 @@ export class FunctionLowering {
 
   get isReachable(): boolean {
     return this.#flow !== undefined;
+  }
+
+  /** The current flow, for going back to after an error. */
+  get flow(): Flow | undefined {
+    return this.#flow;
+  }
+
+  get registerCount(): number {
+    return this.#bounds.length;
   }
 
   newBlock(): number {
@@ -389,6 +403,25 @@ export class FunctionLowering {
     const kept = new Set(results.flatMap((value) => (value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [])));
     const around = this.#slotScopes.at(-2)!;
     for (const slot of this.#slotScopes.pop()!) (kept.has(slot) ? around : this.#freeSlots).push(slot);
+  }
+
+  get scopeDepth(): number {
+    return this.#slotScopes.length;
+  }
+
+  /** Ends scopes that an error left open. */
+  leaveScopesTo(depth: number): void {
+    while (this.#slotScopes.length > depth) this.leaveScope();
+  }
+
+  /** A view of this slot leaves the scopes inside the one at `depth`. */
+  liftSlot(slot: number, depth: number): void {
+    for (const scope of this.#slotScopes.slice(depth + 1)) {
+      const index = scope.indexOf(slot);
+      if (index < 0) continue;
+      scope.splice(index, 1);
+      this.#slotScopes[depth]!.push(slot);
+    }
   }
 
   /** A view of this slot was put in a variable: it lives as long as the function. */

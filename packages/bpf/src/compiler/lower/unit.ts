@@ -17,6 +17,8 @@ export class Unit {
   readonly buildTime: BuildTime;
   readonly files: ts.SourceFile[] = [];
   readonly diagnostics: Diagnostic[] = [];
+  /** Statements given up so far, also those whose diagnostic is already noted. */
+  failures = 0;
   readonly #fileNumbers = new Map<ts.SourceFile, number>();
   readonly #seen = new Set<string>();
 
@@ -48,8 +50,9 @@ export class Unit {
 
   /** Whatever was thrown while lowering `node`: noted if it is ours, an internal error otherwise. */
   catch(error: unknown, node: ts.Node): void {
-    if (error instanceof SilentError) return;
     if (error instanceof TooManyErrors) throw error;
+    this.failures++;
+    if (error instanceof SilentError) return;
     if (error instanceof CompileError) return this.report(error.diagnostic);
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.report(diagnosticAt(placeOf(node), say.internal(text)));
