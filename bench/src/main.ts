@@ -60,6 +60,7 @@ async function main(): Promise<number> {
       return traffic({ quick, seed, systems: list(values.systems), loads: list(values.loads), chart, say });
     },
     packet: async () => (await import('./packet/index.ts')).packet({ quick, seed, say }),
+    scale: async () => (await import('./scale/index.ts')).scale({ quick, seed, say }),
   };
   const bench = run[command];
   if (bench === undefined) throw new Error(`Cannot run "${command}": there is no such bench\n${USAGE}`);

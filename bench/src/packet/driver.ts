@@ -21,6 +21,8 @@ export interface Flows {
   readonly base: string;
   /** How many; a power of two. */
   readonly count: number;
+  /** Only so many of those that came first, in another order than they came; a power of two. */
+  readonly among?: number;
   /** The other side. */
   readonly address: string;
   readonly port: number;
@@ -40,6 +42,7 @@ const FAMILIES = {
 
 const PORTS_PER_ADDRESS_BITS = 15;
 const ODD = 0x9e3779b1 | 0;
+const OTHER_ODD = 0x85ebca6b | 0;
 const TAIL_CALL = 12;
 const CONTEXT_DATA = 76;
 const CONTEXT_DATA_END = 80;
@@ -129,6 +132,7 @@ function driverSpec(flows: Flows): ProgramSpec {
   const relocations: Relocation[] = [{ kind: 'mapValue', instruction: code.length, map: 'bench_state', offset: 0 }];
   code.push(op(0x18, 9, 2, 0, 0), op(0, 0, 0, 0, 0));
   code.push(load(1, 9, 0), copy(2, 1), op(0x07, 2, 0, 0, 1), op(0x63, 9, 2, 0, 0));
+  if (flows.among !== undefined) code.push(op(0x24, 1, 0, 0, OTHER_ODD), op(0x54, 1, 0, 0, flows.among - 1));
   // n, then its two halves as they lie on the wire.
   code.push(op(0x24, 1, 0, 0, ODD), op(0x54, 1, 0, 0, flows.count - 1), copy(2, 1));
   code.push(op(0x74, 1, 0, 0, PORTS_PER_ADDRESS_BITS), op(0x54, 2, 0, 0, (1 << PORTS_PER_ADDRESS_BITS) - 1));

@@ -3,8 +3,9 @@
  * by traffic. All that is done "inside" runs in that namespace, as an interface's number means nothing elsewhere.
  */
 
+import { readdirSync, readFileSync } from 'node:fs';
 import { bytesOf } from '@ipvsd/bpf';
-import { skbContext } from '@ipvsd/bpf/kernel';
+import { KernelMap, skbContext } from '@ipvsd/bpf/kernel';
 import {
   type Command,
   type ForwardingMethod,
@@ -28,32 +29,36 @@ const NEXT_HOPS = { client: ['10.1.0.2', 'fd01::2'], real: ['10.2.0.2', 'fd02::2
 export const NETWORKS = { client: ['10.64.0.0/10', 'fd64::/32'], real: ['10.3.0.0/16', 'fd03::/64'] } as const;
 
 export class Ground {
-  readonly #namespace: string;
+  readonly namespace: string;
   readonly #director: KernelDirector;
   readonly plane: KernelPlane;
   readonly client: Face;
   readonly real: Face;
 
   constructor(name: string, maxConnections: number) {
-    this.#namespace = `${MINE}-${name}`;
-    const far = `${this.#namespace}-far`;
-    for (const namespace of [far, this.#namespace]) {
+    this.namespace = `${MINE}-${name}`;
+    const far = `${this.namespace}-far`;
+    for (const namespace of [far, this.namespace]) {
       createNamespace(namespace);
       undoAtEnd(() => removeNamespace(namespace));
     }
     [this.client, this.real] = [this.#face('client', far), this.#face('real', far)];
-    writeSysctl('net.ipv4.ip_forward', 1, this.#namespace);
-    writeSysctl('net.ipv6.conf.all.forwarding', 1, this.#namespace);
+    writeSysctl('net.ipv4.ip_forward', 1, this.namespace);
+    writeSysctl('net.ipv6.conf.all.forwarding', 1, this.namespace);
     this.#director = new KernelDirector({ maxConnections });
     this.plane = this.inside(() => this.#director.make().plane);
   }
 
+  remove(): void {
+    for (const namespace of [this.namespace, `${this.namespace}-far`]) removeNamespace(namespace);
+  }
+
   inside<T>(work: () => T): T {
-    return inNamespace(this.#namespace, work);
+    return inNamespace(this.namespace, work);
   }
 
   #face(side: 'client' | 'real', far: string): Face {
-    return withRoutes(this.#namespace, (routes) => {
+    return withRoutes(this.namespace, (routes) => {
       routes.addVeth(side, side, far);
       for (const address of SIDES[side]) routes.addAddress(side, address, { nodad: true });
       routes.setUp(side);
@@ -78,6 +83,19 @@ export class Ground {
 
   get director(): KernelDirector {
     return this.#director;
+  }
+
+  /** Bytes that its maps take in the kernel. */
+  mapBytes(): number {
+    return readdirSync(this.plane.folder)
+      .filter((name) => !/^(prog_|link_|ready$)/.test(name))
+      .map((name) => {
+        const map = KernelMap.fromPin(`${this.plane.folder}/${name}`);
+        const info = readFileSync(`/proc/self/fdinfo/${map.fd}`, 'utf8');
+        map.close();
+        return Number(/memlock:\s*(\d+)/.exec(info)?.[1] ?? 0);
+      })
+      .reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /** All connections are forgotten: their time is over, and the data plane's own sweep takes them out. */

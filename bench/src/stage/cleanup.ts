@@ -44,7 +44,9 @@ export function removeLeftovers(): void {
   for (const name of readdirSync('/tmp')) if (gone(name)) rmSync(`/tmp/${name}`, { recursive: true });
 }
 
+/** Does nothing where it is gone already. */
 export function removeNamespace(name: string): void {
+  if (!existsSync(`/run/netns/${name}`)) return;
   inNamespace(name, () => KernelPlane.open()?.detach());
   deleteNamespace(name);
 }
