@@ -61,6 +61,7 @@ async function main(): Promise<number> {
     },
     packet: async () => (await import('./packet/index.ts')).packet({ quick, seed, say }),
     scale: async () => (await import('./scale/index.ts')).scale({ quick, seed, say }),
+    compiler: async () => (await import('./compiler/index.ts')).compiler({ quick, seed, say }),
   };
   const bench = run[command];
   if (bench === undefined) throw new Error(`Cannot run "${command}": there is no such bench\n${USAGE}`);

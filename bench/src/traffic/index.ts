@@ -6,10 +6,11 @@ import { renderChart } from '../report/chart.ts';
 import { judgeNoise, type Noise, seeded } from '../report/statistics.ts';
 import { figure, formatTable } from '../report/table.ts';
 import { removeLeftovers } from '../stage/cleanup.ts';
+import { installPackages } from '../stage/packages.ts';
 import { layGround } from '../stage/site.ts';
 import { Bench, type Experiment } from './measure.ts';
 import { rowsOf, type TrafficRow } from './rows.ts';
-import { type LeftOut, makeSystems, missingPackages, SYSTEM_NAMES, type System } from './systems.ts';
+import { type LeftOut, makeSystems, SYSTEM_NAMES, type System } from './systems.ts';
 
 export interface TrafficOptions {
   readonly quick: boolean;
@@ -78,7 +79,7 @@ function sizeOf({ name, load }: Omit<Experiment, 'rounds' | 'ms'>, quick: boolea
 export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
   const { say, quick, seed } = options;
   if (process.getuid?.() !== 0) throw new Error('Cannot run the bench: it makes network namespaces, run it as root');
-  installPackages(say);
+  installPackages(['iproute2', 'nftables', 'haproxy', 'nginx-light', 'libnginx-mod-stream'], say);
   removeLeftovers();
   // Off the core that is measured.
   execFileSync('taskset', ['-acp', '1', String(process.pid)], { stdio: 'ignore' });
@@ -120,21 +121,6 @@ async function probeAll(bench: Bench, systems: readonly System[], leftOut: LeftO
     else leftOut.push({ system: system.name, reason });
   }
   return working;
-}
-
-function installPackages(say: (text: string) => void): void {
-  const missing = missingPackages();
-  if (missing.length === 0) return;
-  say(`installing ${missing.join(', ')}\n`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const run = (...args: string[]): void =>
-    void execFileSync('apt-get', args, { env, stdio: ['ignore', 'ignore', 'inherit'] });
-  try {
-    run('update', '-qq');
-    run('install', '-y', '-qq', '--no-install-recommends', ...missing);
-  } catch (error) {
-    say(`not installed: ${(error as Error).message}\n`);
-  }
 }
 
 const UNITS = { cps: 'connections/s', keepalive: 'requests/s', bulk: 'GB/s' } as const;

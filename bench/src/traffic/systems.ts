@@ -2,7 +2,7 @@
  * What is measured: every way to get a client's connection to one of two real servers. Ours, what users would pick instead,
  * and the limits that no director passes.
  */
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Command, type ForwardingMethod, KernelDirector, plainTunnel, type ServiceId } from '@ipvsd/director';
 import { inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
@@ -234,23 +234,4 @@ async function listening(site: Site, task: Task): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`Cannot start a proxy: it does not listen after ${START_MS} ms`);
-}
-
-/** Debian packages that the systems come from, and a file of each by which it is known to be there. */
-export const PACKAGES: readonly { readonly name: string; readonly file: string }[] = [
-  { name: 'iproute2', file: '/sbin/ip' },
-  { name: 'nftables', file: '/usr/sbin/nft' },
-  { name: 'haproxy', file: '/usr/sbin/haproxy' },
-  { name: 'nginx-light', file: '/usr/sbin/nginx' },
-  { name: 'libnginx-mod-stream', file: '/usr/lib/nginx/modules/ngx_stream_module.so' },
-];
-
-export const missingPackages = (): string[] =>
-  PACKAGES.filter(({ file }) => !existsSync(file) && !existsInPath(file)).map(({ name }) => name);
-
-function existsInPath(file: string): boolean {
-  const name = file.split('/').at(-1)!;
-  return ['/bin', '/usr/bin', '/sbin', '/usr/sbin'].some(
-    (folder) => existsSync(folder) && readdirSync(folder).includes(name),
-  );
 }
