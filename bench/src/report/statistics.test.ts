@@ -41,9 +41,11 @@ test('a shuffle keeps every item', () => {
 
 test('a run is noisy when more than a tenth of its probes took half as long again', () => {
   expect(judgeNoise([...Array(95).fill(100), ...Array(5).fill(200)]).noisy).toBe(false);
+  expect(judgeNoise([100], 0.2).noisy).toBe(true);
   expect(judgeNoise([...Array(80).fill(100), ...Array(20).fill(200)])).toEqual({
     calmUs: 100,
     disturbed: 0.2,
+    taken: 0,
     noisy: true,
   });
 });

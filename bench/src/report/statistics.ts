@@ -72,6 +72,8 @@ export interface Noise {
   readonly calmUs: number;
   /** Share of probes above 1.5 times that. */
   readonly disturbed: number;
+  /** Share of slices that were left out, as somebody else had the core. */
+  readonly taken: number;
   readonly noisy: boolean;
 }
 
@@ -80,8 +82,8 @@ const DISTURBED = 1.5;
 const TOLERATED = 0.1;
 
 /** What the spin probes say of the machine. The host takes CPU without showing it as steal. */
-export function judgeNoise(probesUs: readonly number[]): Noise {
+export function judgeNoise(probesUs: readonly number[], taken = 0): Noise {
   const calmUs = quantile(probesUs, 0.1);
   const disturbed = probesUs.filter((us) => us > DISTURBED * calmUs).length / Math.max(1, probesUs.length);
-  return { calmUs, disturbed, noisy: disturbed > TOLERATED };
+  return { calmUs, disturbed, taken, noisy: disturbed > TOLERATED || taken > TOLERATED };
 }

@@ -9,7 +9,7 @@ import { removeLeftovers } from '../stage/cleanup.ts';
 import { installPackages } from '../stage/packages.ts';
 import { layGround } from '../stage/site.ts';
 import { Bench, type Experiment } from './measure.ts';
-import { rowsOf, type TrafficRow } from './rows.ts';
+import { rowsOf, type TrafficRow, undisturbed } from './rows.ts';
 import { type LeftOut, makeSystems, SYSTEM_NAMES, type System } from './systems.ts';
 
 export interface TrafficOptions {
@@ -93,6 +93,7 @@ export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
   const random = seeded(seed);
   const rows: TrafficRow[] = [];
   const probes: number[] = [];
+  let [slices, taken] = [0, 0];
   for (const part of EXPERIMENTS) {
     if (options.loads !== undefined && !options.loads.includes(part.name)) continue;
     const experiment: Experiment = { ...part, ...sizeOf(part, quick) };
@@ -100,12 +101,17 @@ export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
     const samples = await bench.run(experiment, working, random, (round) => {
       say(`\r${experiment.title}: round ${round} of ${experiment.rounds} `);
     });
+    if (experiment.placement === 'one')
+      for (const all of samples.values()) {
+        slices += all.length;
+        taken += all.length - undisturbed(all).filter((sample) => sample !== undefined).length;
+      }
     for (const all of samples.values()) probes.push(...all.flatMap((sample) => (sample ? [sample.spinUs] : [])));
     const found = rowsOf(experiment.name, samples, random);
     rows.push(...found);
     say(`\r\n${tableOf(experiment, found)}\n`);
   }
-  const noise = judgeNoise(probes);
+  const noise = judgeNoise(probes, taken / Math.max(1, slices));
   const result: TrafficResult = { bench: 'traffic', quick, seed, noise, leftOut, rows };
   say(summary(result, working));
   if (options.chart !== undefined) writeFileSync(options.chart, chartOf(result, working));
@@ -166,7 +172,8 @@ function summary({ rows, noise }: TrafficResult, systems: readonly System[]): st
   };
   const body = systems.map(({ name }) => [name, ...loads.map((load) => cell(name, load))]);
   const share = `${Math.round(noise.disturbed * 100)} % of the spin probes took more than 1.5 times the calm ${Math.round(noise.calmUs)} us`;
-  const mark = noise.noisy ? `NOISY RUN: ${share}\n` : `calm run: ${share}\n`;
+  const taken = `somebody else had the core in ${Math.round(noise.taken * 100)} % of the slices`;
+  const mark = `${noise.noisy ? 'NOISY RUN' : 'calm run'}: ${share}, ${taken}\n`;
   return `Plain routing = 1.00, median of rounds and half of its 95 % interval\n${formatTable(['system', ...loads], body)}${mark}`;
 }
 

@@ -30,6 +30,8 @@ export interface Sample extends Slice {
   readonly perSecond: number;
   /** CPU time of the whole machine's part in it for one operation, or for a gigabyte. */
   readonly cpuUs: number;
+  /** CPU time of all parts against the clock's: how much of the machine the slice had. */
+  readonly cpuShare: number;
 }
 
 /** By system, then by round. */
@@ -111,11 +113,14 @@ export class Bench {
   async #slice(experiment: Experiment, system: System): Promise<Sample | undefined> {
     const { load, connections, ms } = experiment;
     const before = this.#cpuUs(system);
+    const began = performance.now();
     const slice = await this.#order(system, { load, connections, ms, warmupMs: WARMUP_MS });
+    const wallUs = (performance.now() - began) * 1000;
     const cpu = this.#cpuUs(system) - before;
     if (slice.done === 0) return undefined;
     const unit = load === 'bulk' ? GIGABYTE : 1;
-    return { ...slice, perSecond: slice.done / slice.seconds / unit, cpuUs: cpu / (slice.total / unit) };
+    const perSecond = slice.done / slice.seconds / unit;
+    return { ...slice, perSecond, cpuUs: cpu / (slice.total / unit), cpuShare: cpu / wallUs };
   }
 
   async #order(system: System, order: Omit<Order, 'targets'>): Promise<Slice> {

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import { seeded } from '../report/statistics.ts';
 import type { Sample } from './measure.ts';
-import { rowsOf } from './rows.ts';
+import { rowsOf, undisturbed } from './rows.ts';
 
-const sample = (perSecond: number, cpuUs: number): Sample => ({
+const sample = (perSecond: number, cpuUs: number, cpuShare = 1): Sample => ({
+  cpuShare,
   perSecond,
   cpuUs,
   done: perSecond,
@@ -36,4 +37,11 @@ test("the director's own cost is what is spent more than without one", () => {
 
 test('a system without any slice has no row', () => {
   expect(rowsOf('cps', samples, seeded(1)).map(({ system }) => system)).toEqual(['none', 'routing', 'nat']);
+});
+
+test('a slice in which somebody else had the core is left out of rates, unless few would be left', () => {
+  const calm = Array.from({ length: 6 }, () => sample(1000, 39, 0.98));
+  const taken = sample(500, 39, 0.5);
+  expect(undisturbed([...calm, taken])).toEqual([...calm, undefined]);
+  expect(undisturbed([calm[0], taken])).toEqual([calm[0], taken]);
 });

@@ -1,5 +1,5 @@
 /** From slices to figures: each system against plain routing, round by round. */
-import { type Estimate, estimate, median, ratios } from '../report/statistics.ts';
+import { type Estimate, estimate, median, quantile, ratios } from '../report/statistics.ts';
 import type { Sample, Samples } from './measure.ts';
 
 export interface TrafficRow {
@@ -33,11 +33,13 @@ export function rowsOf(load: string, samples: Samples, random: () => number): Tr
     (samples.get(system) ?? []).map((sample) => sample && value(sample));
   const rate = (sample: Sample): number => sample.perSecond;
   const cpu = (sample: Sample): number => sample.cpuUs;
+  const quiet = (system: string): (number | undefined)[] =>
+    undisturbed(samples.get(system) ?? []).map((s) => s && rate(s));
   const rows: TrafficRow[] = [];
   for (const [system, all] of samples) {
     const found = all.filter((sample) => sample !== undefined);
     if (found.length === 0) continue;
-    const speed = relative(of(system, rate), of(BASE, rate), random);
+    const speed = relative(quiet(system), quiet(BASE), random);
     const economy = relative(of(BASE, cpu), of(system, cpu), random);
     const own = differences(of(system, cpu), of(NO_DIRECTOR, cpu));
     rows.push({
@@ -47,7 +49,7 @@ export function rowsOf(load: string, samples: Samples, random: () => number): Tr
       spread: rounded(speed.spread, 4),
       low: rounded(speed.low, 4),
       high: rounded(speed.high, 4),
-      rate: rounded(median(found.map(rate)), 3),
+      rate: rounded(median(undisturbed(all).flatMap((s) => (s ? [rate(s)] : []))), 3),
       p50Us: Math.round(median(found.map(({ p50Us }) => p50Us))),
       p99Us: Math.round(median(found.map(({ p99Us }) => p99Us))),
       cpuUs: rounded(median(found.map(cpu)), 3),
@@ -58,6 +60,24 @@ export function rowsOf(load: string, samples: Samples, random: () => number): Tr
     });
   }
   return rows;
+}
+
+/** Of the share of the machine that a system gets at best, what a slice must have had to count. */
+const ENOUGH = 0.9;
+/** With fewer left than this, nothing is thrown away. */
+const FEWEST = 5;
+
+/**
+ * A rate says nothing of a slice in which somebody else had the core, so that is left out, for every system by the same rule. CPU
+ * per operation needs no such care.
+ */
+export function undisturbed(samples: readonly (Sample | undefined)[]): readonly (Sample | undefined)[] {
+  const best = quantile(
+    samples.flatMap((sample) => (sample ? [sample.cpuShare] : [])),
+    0.9,
+  );
+  const kept = samples.map((sample) => (sample && sample.cpuShare >= ENOUGH * best ? sample : undefined));
+  return kept.filter((sample) => sample !== undefined).length < FEWEST ? samples : kept;
 }
 
 function relative(
