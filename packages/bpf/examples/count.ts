@@ -1,5 +1,5 @@
 // Counts packets and bytes by IP protocol. Passes everything.
-import { arrayMap, atomicAdd, struct, TC_ACT_UNSPEC, tcProgram, u64, u8, be16, be32, array, htons } from '@ipvsd/bpf';
+import { array, arrayMap, atomicAdd, be16, be32, htons, struct, TC_ACT_UNSPEC, tcProgram, u8, u64 } from '@ipvsd/bpf';
 
 const Ipv4 = struct('ipv4', { start: array(u8, 9), protocol: u8, checksum: be16, source: be32, destination: be32 });
 const Count = struct('count', { packets: u64, bytes: u64 });

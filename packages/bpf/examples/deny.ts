@@ -1,5 +1,19 @@
 // Drops UDP to the ports that user space put into a map, and counts each drop.
-import { atomicAdd, be16, hashMap, htons, stack, struct, TC_ACT_SHOT, TC_ACT_UNSPEC, tcProgram, u16, u64, u8, array } from '@ipvsd/bpf';
+import {
+  array,
+  atomicAdd,
+  be16,
+  hashMap,
+  htons,
+  stack,
+  struct,
+  TC_ACT_SHOT,
+  TC_ACT_UNSPEC,
+  tcProgram,
+  u8,
+  u16,
+  u64,
+} from '@ipvsd/bpf';
 
 const Ipv4 = struct('ipv4', { versionAndLength: u8, start: array(u8, 8), protocol: u8, rest: array(u8, 10) });
 const Udp = struct('udp', { source: be16, destination: be16, length: u16, checksum: u16 });

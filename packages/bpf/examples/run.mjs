@@ -58,7 +58,11 @@ try {
   // What leaves is seen changed by the other side; what arrives is changed after a capture has seen it.
   const place = name === 'ttl' ? { direction: 'egress', namespace: left } : { direction: 'ingress', namespace: right };
   attachTc(collection.program(name), { interface: 'cable', ...place });
-  EXAMPLES[name](collection, (port) => send(left, port), (work) => watch(right, work));
+  EXAMPLES[name](
+    collection,
+    (port) => send(left, port),
+    (work) => watch(right, work),
+  );
   collection.close();
 } finally {
   deleteNamespace(left);

@@ -1,6 +1,6 @@
 // One source for two families: sets the time to live (IPv4, with its checksum mended) or hop limit (IPv6) of every packet.
 // `family` is a build-time argument, so the program holds two copies, each with its own offsets and without a test.
-import { be16, htons, l3CsumReplace, type Skb, struct, TC_ACT_UNSPEC, tcProgram, u8, array } from '@ipvsd/bpf';
+import { array, be16, htons, l3CsumReplace, type Skb, struct, TC_ACT_UNSPEC, tcProgram, u8 } from '@ipvsd/bpf';
 
 const Ipv4 = struct('ipv4', { start: array(u8, 8), hops: u8, protocol: u8, checksum: be16 });
 const Ipv6 = struct('ipv6', { start: array(u8, 7), hops: u8 });

@@ -222,7 +222,15 @@ const markFunctions: ts.TransformerFactory<ts.SourceFile> = (context) => (root) 
     if (ts.isMethodDeclaration(node) && ts.isObjectLiteralExpression(node.parent)) {
       const { asteriskToken, typeParameters, parameters, type, body } = ts.visitEachChild(node, visit, context);
       const modifiers = node.modifiers?.filter(ts.isModifier);
-      const value = factory.createFunctionExpression(modifiers, asteriskToken, undefined, typeParameters, parameters, type, body!);
+      const value = factory.createFunctionExpression(
+        modifiers,
+        asteriskToken,
+        undefined,
+        typeParameters,
+        parameters,
+        type,
+        body!,
+      );
       return factory.createPropertyAssignment(node.name, marked(node, value));
     }
     const visited = ts.visitEachChild(node, visit, context);
@@ -234,10 +242,14 @@ const markFunctions: ts.TransformerFactory<ts.SourceFile> = (context) => (root) 
     return visited;
   };
   const body = ts.visitEachChild(root, visit, context);
+  // Imports come first wherever they are written, as in every ES module.
+  const isImport = (s: ts.Statement): boolean =>
+    ts.isImportDeclaration(s) || (ts.isExportDeclaration(s) && s.moduleSpecifier !== undefined);
   const statements = [
+    ...body.statements.filter(isImport),
     factory.createExpressionStatement(call('$scope', [lookup()])),
     ...declarationMarks(root.statements),
-    ...body.statements,
+    ...body.statements.filter((s) => !isImport(s)),
   ];
   return factory.updateSourceFile(body, statements);
 };

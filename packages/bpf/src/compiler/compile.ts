@@ -4,16 +4,17 @@
 import { existsSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import ts from 'typescript';
+import type { MapDefinition } from '../language/map.ts';
 import type { CollectionSpec } from '../spec.ts';
+import { EmitError, emit } from './back/index.ts';
 import { BuildTime } from './build-time.ts';
-import { CompileError, type Diagnostic, diagnosticAt, placeOf, say } from './diagnostics.ts';
+import { CompileError, type Diagnostic, diagnosticAt, type Place, placeOf, say } from './diagnostics.ts';
 import type { IrModule, IrProgram } from './ir.ts';
 import { irMaps, irStructs } from './ir-module.ts';
 import { lowerProgram } from './lower/entry.ts';
 import { TooManyErrors, Unit } from './lower/unit.ts';
 import { isMap, isProgram, type ProgramValue } from './lower/value.ts';
 import { loadProgram, type Overlay, type Source } from './program.ts';
-import type { MapDefinition } from '../language/map.ts';
 
 export interface CompileOptions {
   /** Texts that stand in for files, by absolute path. */
@@ -28,31 +29,45 @@ export interface CompileResult {
   /** Absent when there were errors. */
   readonly spec?: CollectionSpec;
   readonly ir?: IrModule;
+  /** The entry module as it ran at build time: its programs run in Node as they are. */
+  readonly exports?: Readonly<Record<string, unknown>>;
   readonly diagnostics: readonly Diagnostic[];
 }
 
-/** Turns IR into instructions. */
-export type Emitter = (module: IrModule) => CollectionSpec;
-
-export function compileWith(emit: Emitter | undefined, entryFile: string, options: CompileOptions = {}): CompileResult {
+/** From an entry .ts file to maps and programs, or to what is wrong with it. */
+export function compile(entryFile: string, options: CompileOptions = {}): CompileResult {
   const { source, diagnostics } = loadProgram(entryFile, options.files);
   if (source === undefined || diagnostics.length > 0) return { diagnostics };
   const unit = new Unit(source, new BuildTime(source));
   try {
-    const ir = toIr(unit, source, options);
+    const exports = unit.buildTime.run();
+    const ir = toIr(unit, source, exports, options);
     if (unit.diagnostics.length > 0) return { diagnostics: unit.diagnostics };
-    if (emit === undefined || options.irOnly === true) return { ir, diagnostics: [] };
-    return { ir, spec: emit(ir), diagnostics: [] };
+    return { ir, exports, ...(options.irOnly === true ? {} : { spec: emit(ir) }), diagnostics: [] };
   } catch (error) {
     if (error instanceof CompileError) unit.diagnostics.push(error.diagnostic);
-    else if (error instanceof TooManyErrors) unit.diagnostics.push(diagnosticAt(undefined, say.tooManyErrors(unit.diagnostics.length)));
+    else if (error instanceof EmitError)
+      unit.diagnostics.push(diagnosticAt(placeIn(unit, error), say.stack(error.message)));
+    else if (error instanceof TooManyErrors)
+      unit.diagnostics.push(diagnosticAt(undefined, say.tooManyErrors(unit.diagnostics.length)));
     else throw error;
     return { diagnostics: unit.diagnostics };
   }
 }
 
-function toIr(unit: Unit, source: Source, options: CompileOptions): IrModule {
-  const exported = unit.buildTime.run();
+function placeIn(unit: Unit, { at }: EmitError): Place | undefined {
+  const file = unit.files[at.file];
+  return file === undefined
+    ? undefined
+    : { file, start: ts.getPositionOfLineAndCharacter(file, at.line - 1, at.column - 1) };
+}
+
+function toIr(
+  unit: Unit,
+  source: Source,
+  exported: Readonly<Record<string, unknown>>,
+  options: CompileOptions,
+): IrModule {
   const found = programsOf(unit, source, exported);
   if (found.length === 0) throw new CompileError(diagnosticAt({ file: source.entry, start: 0 }, say.noPrograms()));
   const programs = found.flatMap(({ program, node }): IrProgram[] => {
@@ -76,13 +91,19 @@ function programsOf(
   exported: Readonly<Record<string, unknown>>,
 ): { program: ProgramValue; node: ts.Node }[] {
   const symbol = source.checker.getSymbolAtLocation(source.entry);
-  const nodes = new Map((symbol === undefined ? [] : source.checker.getExportsOfModule(symbol)).map((s) => [s.name, declarationOf(source, s)]));
+  const nodes = new Map(
+    (symbol === undefined ? [] : source.checker.getExportsOfModule(symbol)).map((s) => [
+      s.name,
+      declarationOf(source, s),
+    ]),
+  );
   const names = new Set<string>();
   return Object.entries(exported).flatMap(([name, value]) => {
     if (!isProgram(value)) return [];
     const node = nodes.get(name) ?? source.entry;
     if (names.has(value.name)) unit.report(diagnosticAt(placeOf(node), say.sameProgramName(value.name)));
-    if (!/^[A-Za-z0-9_.]{1,15}$/.test(value.name)) unit.report(diagnosticAt(placeOf(node), say.programName(value.name)));
+    if (!/^[A-Za-z0-9_.]{1,15}$/.test(value.name))
+      unit.report(diagnosticAt(placeOf(node), say.programName(value.name)));
     names.add(value.name);
     return [{ program: value, node }];
   });
@@ -93,33 +114,23 @@ function declarationOf(source: Source, symbol: ts.Symbol): ts.Node | undefined {
   return target.valueDeclaration;
 }
 
-/** All maps at module scope of what was imported, used by a program or only by user space. */
+/** All maps at module scope of what was imported, in the order declared, and whatever else a program uses. */
 function mapsOf(unit: Unit): MapDefinition[] {
-  const maps = new Set<MapDefinition>();
-  for (const file of unit.source.files) {
-    for (const statement of file.statements) {
-      if (!ts.isVariableStatement(statement)) continue;
-      for (const { name } of statement.declarationList.declarations) {
+  const declared = unit.source.files.flatMap((file) =>
+    file.statements.filter(ts.isVariableStatement).flatMap(({ declarationList }) =>
+      declarationList.declarations.flatMap(({ name }) => {
         const symbol = ts.isIdentifier(name) ? unit.checker.getSymbolAtLocation(name) : undefined;
         const value = symbol === undefined ? undefined : unit.buildTime.valueOf(symbol)?.value;
-        for (const map of isMap(value) ? [value] : mapsWithin(value)) maps.add(map);
-      }
-    }
-  }
-  return [...maps];
-}
-
-/** Maps that are only reached through a table: `const IPV4 = { flows: hashMap(...) }`. */
-function mapsWithin(value: unknown): MapDefinition[] {
-  if (typeof value !== 'object' || value === null || isProgram(value)) return [];
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && !Array.isArray(value)) return [];
-  return Object.values(value).filter(isMap);
+        return isMap(value) ? [value] : [];
+      }),
+    ),
+  );
+  return [...new Set([...declared, ...unit.usedMaps])];
 }
 
 function packageFolder(file: string): string {
   for (let folder = dirname(file); ; folder = dirname(folder)) {
-    if (existsSync(join(folder, 'package.json')) || folder === dirname(folder)) return folder === '/' ? dirname(file) : folder;
+    if (existsSync(join(folder, 'package.json')) || folder === dirname(folder))
+      return folder === '/' ? dirname(file) : folder;
   }
 }
-

@@ -1,5 +1,5 @@
 /** Maps and structs as the back end and BTF need them, from the definitions that the build left in module scope. */
-import type { MapDefinition } from '../language/map.ts';
+import { type MapDefinition, ProgramTableDefinition } from '../language/map.ts';
 import type { Field, Fields, Struct } from '../language/struct.ts';
 import { CompileError, diagnosticAt, say } from './diagnostics.ts';
 import type { IrMap, IrStruct } from './ir.ts';
@@ -9,7 +9,8 @@ export function irMaps(definitions: Iterable<MapDefinition>): IrMap[] {
   const byName = new Map<string, MapDefinition>();
   for (const map of definitions) {
     const other = byName.get(map.name);
-    if (other !== undefined && other !== map) throw new CompileError(diagnosticAt(undefined, say.sameMapName(map.name)));
+    if (other !== undefined && other !== map)
+      throw new CompileError(diagnosticAt(undefined, say.sameMapName(map.name)));
     byName.set(map.name, map);
   }
   return [...byName.values()].map((map) => ({
@@ -21,6 +22,9 @@ export function irMaps(definitions: Iterable<MapDefinition>): IrMap[] {
     valueSize: map.valueSize,
     ...(map.key === undefined ? {} : { keyType: map.key.kind === 'struct' ? map.key.name : map.key.scalar }),
     ...(map.value === undefined ? {} : { valueType: map.value.name }),
+    ...(map instanceof ProgramTableDefinition
+      ? { programs: [...map.programs].map(([index, { name }]) => [index, name] as const) }
+      : {}),
   }));
 }
 
@@ -29,7 +33,7 @@ export function irStructs(definitions: Iterable<MapDefinition>): IrStruct[] {
   const byName = new Map<string, Struct<Fields>>();
   const ordered: Struct<Fields>[] = [];
   const visit = (field: Field | undefined): void => {
-    if (field?.kind === 'array') return visit(field.element);
+    if (field?.kind === 'array') visit(field.element);
     if (field?.kind !== 'struct') return;
     const other = byName.get(field.name);
     if (other === field) return;

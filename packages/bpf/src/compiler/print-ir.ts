@@ -4,7 +4,8 @@ import type { IrModule } from './ir.ts';
 
 export function printIr(module: IrModule): string {
   const maps = module.maps.map(
-    ({ name, type, keyType, valueType, maxEntries }) => `map ${name}: ${type} ${keyType ?? '-'} -> ${valueType ?? '-'}, ${maxEntries} entries`,
+    ({ name, type, keyType, valueType, maxEntries }) =>
+      `map ${name}: ${type} ${keyType ?? '-'} -> ${valueType ?? '-'}, ${maxEntries} entries`,
   );
   const programs = module.programs.map(({ name, type, functions }) =>
     [`program ${name}: ${type}`, ...functions.map((one) => irText(printable(one)))].join('\n'),

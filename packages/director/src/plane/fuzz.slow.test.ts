@@ -4,7 +4,7 @@
  *
  * FUZZ_SEED replays a run, FUZZ_PACKETS sets how many.
  */
-import { type MapDefinition, NodeSkb } from '@ipvsd/bpf';
+import { type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { skbContext } from '@ipvsd/bpf/kernel';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import {
@@ -14,6 +14,7 @@ import {
   flows6,
   ingress,
   members,
+  parseFrame,
   population,
   reasons,
   Settings,
@@ -58,6 +59,7 @@ const outside = uniqueName('fuzzout');
 const random = generator(seed);
 const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
 let clock = 1_000_000;
+const verdicts = new Map<number, number>();
 let kernel: KernelPlane;
 let node: NodePlane;
 let ifindex: { client: number; server: number };
@@ -114,6 +116,9 @@ describeKernel('the data plane in the kernel and in Node', () => {
       for (let i = 0; i < BATCH && sent + i < packets; i++) inside(() => send(sent + i));
       compareMaps(sent);
     }
+    // A run in which nothing was forwarded would prove nothing.
+    expect(verdicts.get(TC_ACT_REDIRECT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 20);
+    expect(verdicts.get(TC_ACT_SHOT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 200);
   });
 });
 
@@ -121,15 +126,17 @@ describeKernel('the data plane in the kernel and in Node', () => {
 function route(parameters: Uint8Array): number {
   const view = new DataView(parameters.buffer, parameters.byteOffset);
   const address = [...parameters.subarray(32, 48)];
-  const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 6);
+  const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 8);
   const known: Record<string, number> = {
     '10,1,0': ifindex.client,
     '10,2,0': ifindex.server,
-    '32,1,13,184,0,1': ifindex.client,
-    '32,1,13,184,0,2': ifindex.server,
+    '32,1,13,184,0,1,0,0': ifindex.client,
+    '32,1,13,184,0,2,0,0': ifindex.server,
   };
   const found = known[net.join()];
-  if (found === undefined) return 4;
+  // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
+  const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
+  if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
   view.setUint32(8, found, true);
   return 0;
 }
@@ -188,7 +195,39 @@ function change(both: readonly MapDirector[]): void {
 
 const FLAGS = ['S', 'S', 'SA', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', '', 'SR'];
 
+/** The last requests that were forwarded, as they left: what replies answer, and what later requests of theirs repeat. */
+const forwarded: {
+  readonly client: string;
+  readonly port: number;
+  readonly real: string;
+  readonly realPort: number;
+}[] = [];
+
+function remember(bytes: Uint8Array): void {
+  const { source, sourcePort, destination, destinationPort } = parseFrame(bytes);
+  if (!destination.startsWith('10.2.') && !destination.startsWith('2001:db8:2:')) return;
+  forwarded.push({ client: source, port: sourcePort, real: destination, realPort: destinationPort });
+  if (forwarded.length > 200) forwarded.shift();
+}
+
+function frameOfConnection(): Uint8Array {
+  const { client, port, real, realPort } = pick(forwarded);
+  const reply = random(2) === 0;
+  const frame = tcpFrame({
+    source: reply ? real : client,
+    destination: reply ? client : client.includes(':') ? '2001:db8:1::100' : '10.1.0.100',
+    sourcePort: reply ? realPort : port,
+    destinationPort: reply ? port : pick([80, 80, 81]),
+    flags: pick(FLAGS),
+    timeToLive: pick([64, 64, 64, 64, 1]),
+    payload: Uint8Array.from({ length: random(50) }, () => random(256)),
+  });
+  frame.set(mac);
+  return maim(frame);
+}
+
 function randomFrame(): Uint8Array {
+  if (forwarded.length > 0 && random(3) > 0) return frameOfConnection();
   const six = random(3) === 0;
   const client = six ? `2001:db8:1::${(2 + random(6)).toString(16)}` : `10.1.0.${2 + random(6)}`;
   const vip = six ? '2001:db8:1::100' : pick(['10.1.0.100', '10.1.0.100', '10.1.0.101']);
@@ -209,10 +248,10 @@ function randomFrame(): Uint8Array {
   return maim(frame);
 }
 
-/** One in four is cut short or has bytes changed, anywhere. */
+/** One in six is cut short or has bytes changed, anywhere. */
 function maim(frame: Uint8Array): Uint8Array {
-  if (random(4) > 0) return frame;
-  if (random(2) === 0) return frame.slice(0, 14 + random(frame.length - 14 + 1));
+  if (random(6) > 0) return frame;
+  if (random(2) === 0) return frame.slice(0, 15 + random(frame.length - 15 + 1));
   for (let i = 1 + random(4); i > 0; i--) {
     const at = 12 + random(Math.min(frame.length, 80) - 12);
     frame[at] = pick([random(256), 0, 255, frame[at]! ^ (1 << random(8))]);
@@ -220,22 +259,30 @@ function maim(frame: Uint8Array): Uint8Array {
   return frame;
 }
 
+/** The kernel's test run takes no IP packet that is shorter than its fixed header. */
+function takenByTestRun(frame: Uint8Array): boolean {
+  const type = (frame[12]! << 8) | frame[13]!;
+  return frame.length >= (type === 0x0800 ? 34 : type === 0x86dd ? 54 : 15);
+}
+
 function send(number: number): void {
   if (random(50) === 0) {
     clock += random(ticksOf(pick([1, 10, 70, 200])));
     setClock();
   }
-  const frame = randomFrame();
+  let frame = randomFrame();
+  while (!takenByTestRun(frame)) frame = randomFrame();
   const mark = random(10) === 0 ? 7 : 0;
   const from = pick([ifindex.client, ifindex.server]);
   const other = frame.subarray(0, 6).some((byte, i) => byte !== mac[i]);
   const context = skbContext({ mark, ifindex: from, ingressIfindex: from });
   if (from !== ifindex.client && !other) inNamespace(namespace, () => frame.set(serverMac()));
-  const data = frame.length < 14 ? Uint8Array.from([...frame, ...new Uint8Array(14 - frame.length)]) : frame;
-  const here = kernel.program(ingress.name).testRun({ data, context });
-  const skb = new NodeSkb(data, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(data, other) });
+  const here = kernel.program(ingress.name).testRun({ data: frame, context });
+  const skb = new NodeSkb(frame, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(other) });
   const there = node.receive(skb);
-  const story = `packet ${number}, seed ${seed}: ${Buffer.from(data).toString('hex')}`;
+  if (there === TC_ACT_REDIRECT) remember(skb.bytes);
+  verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
+  const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);
   expect(Buffer.from(here.data).toString('hex'), `bytes of ${story}`).toBe(Buffer.from(skb.bytes).toString('hex'));
 }
@@ -247,7 +294,7 @@ function serverMac(): Uint8Array {
 }
 
 /** PACKET_HOST, or PACKET_OTHERHOST; the test's frames are never broadcast. */
-const packetType = (_frame: Uint8Array, other: boolean): number => (other ? 3 : 0);
+const packetType = (other: boolean): number => (other ? 3 : 0);
 
 function setClock(): void {
   for (const plane of [kernel, node] satisfies Plane[]) {

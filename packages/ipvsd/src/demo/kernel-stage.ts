@@ -52,7 +52,7 @@ export class KernelStage implements Stage {
   }
 
   async ipvsadm(args: readonly string[]): Promise<string> {
-    const { status, stdout, stderr } = this.#director.run(process.execPath, [program('ipvsadm'), ...args]);
+    const { status, stdout, stderr } = await this.#director.execute(process.execPath, [program('ipvsadm'), ...args]);
     if (status !== 0)
       throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
     return stdout;
@@ -62,14 +62,14 @@ export class KernelStage implements Stage {
     if (spawnSync('ab', ['-V']).status === 0) return this.#benchmark(requests, concurrency);
     const url = `http://${VIP}/`;
     const args = ['demo-load', url, '--requests', `${requests}`, '--concurrency', `${concurrency}`];
-    const { status, stdout, stderr } = this.#client.run(process.execPath, [program('ipvsd'), ...args]);
+    const { status, stdout, stderr } = await this.#client.execute(process.execPath, [program('ipvsd'), ...args]);
     if (status !== 0) throw new Error(`Cannot make load: the load generator ended with ${status}: ${stderr.trim()}`);
     return JSON.parse(stdout) as LoadResult;
   }
 
-  #benchmark(requests: number, concurrency: number): LoadResult {
+  async #benchmark(requests: number, concurrency: number): Promise<LoadResult> {
     const args = ['-q', '-r', '-c', `${concurrency}`, '-n', `${requests}`, `http://${VIP}/`];
-    const { status, stdout, stderr } = this.#client.run('ab', args);
+    const { status, stdout, stderr } = await this.#client.execute('ab', args);
     const figure = (label: string): number => Number(new RegExp(`${label}:\\s+([\\d.]+)`).exec(stdout)?.[1] ?? 'NaN');
     const complete = figure('Complete requests');
     if (status !== 0 || Number.isNaN(complete)) {

@@ -38,8 +38,20 @@ export class BitSet {
     return grown;
   }
 
-  intersects(other: BitSet): boolean {
-    return this.words.some((word, i) => (word & other.words[i]!) !== 0);
+  /** Keeps only what `other` has too; tells whether anything went. */
+  keepAll(other: BitSet): boolean {
+    let shrunk = false;
+    for (let i = 0; i < this.words.length; i++) {
+      const after = (this.words[i]! & other.words[i]!) >>> 0;
+      if (after === this.words[i]) continue;
+      this.words[i] = after;
+      shrunk = true;
+    }
+    return shrunk;
+  }
+
+  removeAll(other: BitSet): void {
+    for (let i = 0; i < this.words.length; i++) this.words[i]! &= ~other.words[i]!;
   }
 
   forEach(visit: (index: number) => void): void {

@@ -7,6 +7,8 @@ export interface Body {
   readonly source: IrFunction;
   /** Context loads that give packet pointers: their offset within the context, by its register. */
   readonly packet: PacketFields | undefined;
+  /** The TypeScript names that registers stand for. */
+  readonly names: Map<Register, string>;
   registerCount: number;
   blocks: BodyBlock[];
 }
@@ -34,7 +36,8 @@ export function bodyOf(source: IrFunction, packet: PacketFields | undefined): Bo
     end: retarget(end, (to) => to + shift),
   }));
   if (shift === 1) blocks.unshift({ id: 0, instructions: [], end: { op: 'goto', to: 1, at: source.at } });
-  return { source, packet, registerCount: source.registerCount, blocks };
+  const names = new Map(source.registerNames);
+  return { source, packet, names, registerCount: source.registerCount, blocks };
 }
 
 /** Instruction for instruction in all blocks; an array answer takes its place. */

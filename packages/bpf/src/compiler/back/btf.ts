@@ -21,11 +21,12 @@ export class CollectionBtf {
     this.#files = files.map(({ path, text }) => ({ path, lines: text.split('\n') }));
   }
 
-  map({ name, type, keySize, valueSize, maxEntries, flags, keyType, valueType }: IrMap): MapSpec {
+  map({ name, type, keySize, valueSize, maxEntries, flags, keyType, valueType, programs }: IrMap): MapSpec {
     const typed = keyType !== undefined && valueType !== undefined && !UNTYPED.has(type);
     const keyTypeId = typed ? this.#type(keyType) : 0;
     const valueTypeId = typed ? this.#type(valueType) : 0;
-    return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId };
+    const table = programs === undefined ? {} : { programs };
+    return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId, ...table };
   }
 
   /** The entry function is known to the kernel from outside; all others are checked with their callers. */

@@ -28,14 +28,10 @@ export function dropDeadCode(body: Body): void {
     for (const one of definitions.get(reg) ?? []) want(usedBy(one));
   }
   for (const block of body.blocks) {
-    const kept = block.instructions
+    block.instructions = block.instructions
       .filter((one) => !isPure(one) || wanted.has(definedBy(one)!))
+      .filter((one) => !(one.op === 'move' && one.src === one.dst))
       .map((one) => withoutResult(one, wanted));
-    block.instructions.splice(
-      0,
-      block.instructions.length,
-      ...kept.filter((one) => !(one.op === 'move' && one.src === one.dst)),
-    );
   }
 }
 

@@ -11,7 +11,8 @@ import { predecessors } from './control-flow.ts';
 
 /** What is printed of a function: as lowering made it, or as the back end's body. */
 export interface Printable {
-  readonly source: Pick<IrFunction, 'name' | 'kind' | 'params' | 'slots' | 'registerNames'>;
+  readonly source: Pick<IrFunction, 'name' | 'kind' | 'params' | 'slots'>;
+  readonly names: ReadonlyMap<Register, string>;
   readonly blocks: readonly Block[];
 }
 
@@ -21,11 +22,11 @@ export interface IrTextOptions {
 }
 
 export function printable(source: IrFunction): Printable {
-  return { source, blocks: source.blocks };
+  return { source, names: source.registerNames, blocks: source.blocks };
 }
 
-export function irText({ source, blocks }: Printable, options: IrTextOptions = {}): string {
-  const name = nameWith(source.registerNames);
+export function irText({ source, names, blocks }: Printable, options: IrTextOptions = {}): string {
+  const name = nameWith(names);
   const lines = [`${source.kind} ${source.name}(${source.params.map(name).join(', ')})`];
   source.slots.forEach(({ size, align, scratch }, id) => {
     lines.push(`  s${id}: ${size} bytes, aligned to ${align}${scratch ? ', scratch' : ''}`);

@@ -124,6 +124,12 @@ class Run {
     if (dstHome !== undefined && this.#homes.remake(dstHome) !== undefined) return;
     if (copy !== undefined && dstHome !== undefined && dstHome === this.#homes.of(copy.src)) return;
 
+    if (dstHome !== undefined && one.op === 'alu' && one.kind === 'mov' && one.width === 64 && 'imm' in one.src) {
+      // A constant goes straight to its home.
+      this.#code.push({ op: 'store', size: 8, base: { home: dstHome }, offset: 0, src: one.src, at: one.at });
+      this.loaded.delete(dstHome);
+      return;
+    }
     const names = this.#load(usesOf(one), one.at);
     if (dstHome !== undefined) {
       const dst = definesOf(one)[0]!;

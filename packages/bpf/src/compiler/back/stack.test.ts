@@ -27,7 +27,7 @@ test('slots used at the same time lie apart', () => {
   const [a, b] = [f.slot(16), f.slot(24)];
   use(f, a, 16);
   use(f, b, 24);
-  use(f, a, 16);
+  f.call(DELETE, [f.mapAddress('m'), f.slotAddress(a)]);
   f.return(0n);
   const { slots, bytes } = frame(f);
   expect(bytes).toBe(40);
@@ -63,22 +63,35 @@ test('a slot used in a loop is in use in all of the loop', () => {
   expect(frame(f).bytes).toBe(32);
 });
 
-test('a slot whose address lies in memory is always in use', () => {
+test('a slot whose address lies in another slot is in use as long as that one', () => {
   const f = new FunctionBuilder('test');
-  const [hidden, keeper, other] = [f.slot(8), f.slot(8), f.slot(8)];
+  const [hidden, keeper, other, later] = [f.slot(8), f.slot(8), f.slot(8), f.slot(8)];
   f.store(8, { slot: hidden }, 0, 1n);
   f.store(8, { slot: keeper }, 0, f.slotAddress(hidden));
-  f.call(DELETE, [f.mapAddress('m'), f.slotAddress(keeper)]);
   use(f, other, 8);
+  f.call(DELETE, [f.mapAddress('m'), f.slotAddress(keeper)]);
+  use(f, later, 8);
   f.return(0n);
-  expect(frame(f).slots[0]).not.toBe(frame(f).slots[2]);
+  const { slots, bytes } = frame(f);
+  expect(new Set([slots[hidden], slots[keeper], slots[other]]).size).toBe(3);
+  expect(bytes).toBe(24);
+});
+
+test('a slot that is filled anew is free before', () => {
+  const f = new FunctionBuilder('test');
+  const [a, b] = [f.slot(16), f.slot(16)];
+  use(f, a, 16);
+  use(f, b, 16);
+  use(f, a, 16);
+  f.return(0n);
+  expect(frame(f).bytes).toBe(16);
 });
 
 test('more than 512 bytes are refused with the figures', () => {
   const f = new FunctionBuilder('greedy');
   const slots = Array.from({ length: 9 }, () => f.slot(64));
   for (const slot of slots) use(f, slot, 64);
-  for (const slot of slots) use(f, slot, 64);
+  for (const slot of slots) f.call(DELETE, [f.mapAddress('m'), f.slotAddress(slot)]);
   f.return(0n);
   expect(() => emit(moduleOf([f]))).toThrow(EmitError);
   expect(() => emit(moduleOf([f]))).toThrow(

@@ -19,6 +19,7 @@ import {
   isExact,
   isNonNegative,
   knownOf,
+  min,
   type Range,
   range,
   rangeOf,
@@ -211,7 +212,15 @@ export function divide(f: FunctionLowering, operator: '/' | '%', a: Numeric, b: 
   const width = contains(U32, left.range) && contains(U32, right.range) ? 32 : 64;
   // The verifier forgets all about a quotient but that 32 bits of it are 32 bits.
   const known = width === 32 ? U32 : UNKNOWN;
-  return binary(f, operator === '/' ? 'div' : 'mod', width, operandOf(a), operandOf(b), { range: result.range, known }, type);
+  return binary(
+    f,
+    operator === '/' ? 'div' : 'mod',
+    width,
+    operandOf(a),
+    operandOf(b),
+    { range: result.range, known },
+    type,
+  );
 }
 
 /** The int32 of JavaScript; plain 64-bit operations wherever sign and size allow. */
@@ -220,7 +229,9 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
   if (operator === '&' && (contains(U31, left.range) || contains(U31, right.range))) {
     return emitExact(f, '&', a, b, maskBounds(left, right), 'number');
   }
-  if (operator !== '&' && contains(I32, left.range) && b.kind === 'constant' && b.value === 0) return a;
+  if (operator !== '&' && b.kind === 'constant' && b.value === 0) {
+    return contains(I32, left.range) ? a : extend(f, operandOf(a), 32, true, seen(I32));
+  }
   if (contains(I32, left.range) && contains(I32, right.range)) {
     return emitExact(f, operator, a, b, signedBits(operator, left, right, I32), 'number');
   }
@@ -231,7 +242,7 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
 /** Bounds of `a & b` where at least one side is a non-negative mask, which also clears the other's sign. */
 export function maskBounds(a: Bounds, b: Bounds): Bounds {
   const limits = [a.range, b.range].filter((r) => r.lo >= 0n).map((r) => r.hi);
-  const hi = limits.reduce((x, y) => (x < y ? x : y));
+  const hi = limits.reduce(min);
   return { range: range(0n, hi), known: knownOf('&', a.known, b.known) };
 }
 

@@ -4,7 +4,7 @@
 import type ts from 'typescript';
 import { MAP_HELPERS, MAX_ROUNDS } from '../../language/helper.ts';
 import { CompileError, diagnosticAt, placeOf, SilentError, say } from '../diagnostics.ts';
-import { captureOperand, Captures } from './captures.ts';
+import { Captures, captureOperand } from './captures.ts';
 import { bindParameters } from './declare.ts';
 import { lower } from './expressions.ts';
 import type { Frame } from './frame.ts';
@@ -52,7 +52,13 @@ export function lowerLoop(f: FunctionLowering, node: ts.CallExpression): Value {
 }
 
 /** Fills the context slot, calls the helper, and reads back what the body may have assigned. */
-function callLoop(f: FunctionLowering, child: FunctionLowering, captures: Captures, count: Numeric, most: bigint): void {
+function callLoop(
+  f: FunctionLowering,
+  child: FunctionLowering,
+  captures: Captures,
+  count: Numeric,
+  most: bigint,
+): void {
   const rounds = most > MOST_ROUNDS ? atMost(f, count, MOST_ROUNDS) : count;
   const { list } = captures;
   const operands = list.map((one) => captureOperand(f, one));
@@ -72,6 +78,7 @@ function callLoop(f: FunctionLowering, child: FunctionLowering, captures: Captur
     dst: result,
     args: [operandOf(rounds), { reg: callback }, context, { imm: 0n }],
   });
+  f.flow?.loaded.clear();
   for (const { outer, inner, offset } of list) {
     if (outer.kind !== 'variable' || inner.kind !== 'cell') continue;
     f.emit({ op: 'load', dst: outer.reg, size: 8, base: { slot: slot! }, offset });
@@ -100,7 +107,12 @@ function refuseStaleCaptures(child: FunctionLowering, captures: Captures): void 
 }
 
 /** The address of a timer callback `(map, key, value) => 0`. */
-export function timerCallback(f: FunctionLowering, node: ts.Node, value: Value, timer: Value | undefined): { reg: number } {
+export function timerCallback(
+  f: FunctionLowering,
+  node: ts.Node,
+  value: Value,
+  timer: Value | undefined,
+): { reg: number } {
   if (timer?.kind !== 'timer' || timer.owner.memory !== 'map') return f.fail(node, say.timerOwner());
   const callback = callbackOf(f, node, value);
   if (callback.lexical !== undefined) return f.fail(node, say.callbackFunction());
@@ -110,7 +122,11 @@ export function timerCallback(f: FunctionLowering, node: ts.Node, value: Value, 
     name = uniqueName(f.program, named);
     f.program.callbacks.set(callback.node, name);
     const child = new FunctionLowering(f.program, name, 'callback', callback.node);
-    const [map, key, element] = [child.newRegister(undefined, 'map'), child.newRegister(undefined, 'key'), child.newRegister(undefined, 'value')];
+    const [map, key, element] = [
+      child.newRegister(undefined, 'map'),
+      child.newRegister(undefined, 'key'),
+      child.newRegister(undefined, 'value'),
+    ];
     child.params.push(map, key, element);
     child.setNonNull(element);
     const number = child.scalar('number', { range: U32, known: U32 });
@@ -149,7 +165,8 @@ function lowerCallback(
   onResult: (value: Numeric, at: ts.Node) => void,
 ): void {
   for (let frame: Frame | undefined = parent.frame; frame !== undefined; frame = frame.caller) {
-    if (frame.node === callback.node) throw new CompileError(diagnosticAt(placeOf(callSite), say.recursion('a callback')));
+    if (frame.node === callback.node)
+      throw new CompileError(diagnosticAt(placeOf(callSite), say.recursion('a callback')));
   }
   child.frame = {
     owner: child,
@@ -172,4 +189,3 @@ function lowerCallback(
   if (child.isReachable) child.return({ imm: 0n });
   if (child.unit.diagnostics.length === 0) child.program.functions.push(child.finish());
 }
-

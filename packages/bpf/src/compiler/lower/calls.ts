@@ -6,6 +6,7 @@
  * passed down is as known inside as it was outside. A `@subprog` function becomes a BPF function of its own.
  */
 import ts from 'typescript';
+import * as language from '../../language/index.ts';
 import { SilentError, say } from '../diagnostics.ts';
 import { type Branches, lowerCondition, test } from './conditions.ts';
 import { bindParameters, checkAnnotation } from './declare.ts';
@@ -22,7 +23,6 @@ import { lowerBody } from './statements.ts';
 import { callSubprogram, isSubprogram } from './subprogram.ts';
 import { constant, describe, isConstant, isMap, UNDEFINED, type Value } from './value.ts';
 import { elementOf, same, storeElement, viewOf } from './views.ts';
-import * as language from '../../language/index.ts';
 
 /** A function of the program and what surrounds it. */
 export interface ProgramFunction {
@@ -73,7 +73,6 @@ export function inlineCondition(f: FunctionLowering, node: ts.CallExpression): B
     yes.push(branches.yes);
     no.push(branches.no);
   });
-  f.leaveScope();
   if (f.unit.failures > failures) throw new SilentError();
   if (f.isReachable) return f.fail(node, say.missingReturn(nameOf(target.node)));
   return { yes: f.join(yes), no: f.join(no) };
@@ -111,10 +110,18 @@ function elementName(f: FunctionLowering, callee: ts.ElementAccessExpression): s
 
 /** Arguments in order; what a later one may change is kept apart. */
 export function lowerArguments(f: FunctionLowering, node: ts.CallExpression): Value[] {
-  return node.arguments.map((argument, index) => {
+  return node.arguments.flatMap((argument, index) => {
+    if (ts.isSpreadElement(argument)) return lowerSpread(f, argument);
     const value = lower(f, argument);
     return node.arguments.slice(index + 1).some(mayChangeVariables) ? f.stable(value) : value;
   });
+}
+
+/** `...ARRAY` of the build. */
+export function lowerSpread(f: FunctionLowering, node: ts.SpreadElement): Value[] {
+  const value = lower(f, node.expression);
+  if (!isConstant(value) || !Array.isArray(value.value)) return f.fail(node, say.spread());
+  return value.value.map(constant);
 }
 
 function callMethod(f: FunctionLowering, node: ts.CallExpression, receiver: Value, name: string): Value {
@@ -141,7 +148,8 @@ function programFunction(f: FunctionLowering, value: Value, thisValue: Value | u
 /** Functions that are not the program's: the language's, and those of the library. */
 function callKnown(f: FunctionLowering, node: ts.CallExpression, value: Value, thisValue: Value | undefined): Value {
   if (value.kind === 'poison') throw new SilentError();
-  if (!isConstant(value) || typeof value.value !== 'function') return f.fail(node.expression, say.notCallable(describe(value)));
+  if (!isConstant(value) || typeof value.value !== 'function')
+    return f.fail(node.expression, say.notCallable(describe(value)));
   const intrinsic = INTRINSICS.get(value.value);
   if (intrinsic !== undefined) return intrinsic(f, node);
   const helper = HELPER_NAMES.get(value.value);
@@ -159,16 +167,13 @@ function callKnown(f: FunctionLowering, node: ts.CallExpression, value: Value, t
 
 function inline(f: FunctionLowering, node: ts.Node, target: ProgramFunction, args: readonly Value[]): Value {
   const outcomes: Outcome[] = [];
-  const depth = f.scopeDepth;
   const { failures } = f.unit;
   enter(f, node, target, args, (expression) => {
     const value = expression === undefined ? UNDEFINED : f.stable(lower(f, expression));
-    if ('base' in value && 'slot' in value.base) f.liftSlot(value.base.slot, depth);
     if (expression !== undefined) checkAnnotation(f, expression, 'the result', target.node.type, value);
     outcomes.push(...takeOutcomes(f, value));
   });
   outcomes.push(...takeOutcomes(f, UNDEFINED));
-  f.leaveScope(outcomes.map(({ value }) => value));
   // What a function with an error in it gives means nothing; whoever uses it has nothing more to complain about.
   if (f.unit.failures > failures) {
     f.resume(f.join(outcomes.map(({ flow }) => flow)));
@@ -177,7 +182,7 @@ function inline(f: FunctionLowering, node: ts.Node, target: ProgramFunction, arg
   return joinValues(f, node, outcomes);
 }
 
-/** Lowers the body in a frame of its own. The slot scope that it opens is for the caller to leave. */
+/** Lowers the body in a frame of its own. */
 export function enter(
   f: FunctionLowering,
   callSite: ts.Node,
@@ -199,7 +204,6 @@ export function enter(
     jumps: [],
     onReturn,
   };
-  f.enterScope();
   f.frame = frame;
   try {
     bindParameters(f, frame, args, callSite);
@@ -218,6 +222,7 @@ export function refuseRecursion(f: FunctionLowering, callSite: ts.Node, node: ts
 export function nameOf(node: ts.FunctionLikeDeclaration): string {
   if (node.name !== undefined) return node.name.getText();
   const { parent } = node;
-  if ((ts.isVariableDeclaration(parent) || ts.isPropertyAssignment(parent)) && ts.isIdentifier(parent.name)) return parent.name.text;
+  if ((ts.isVariableDeclaration(parent) || ts.isPropertyAssignment(parent)) && ts.isIdentifier(parent.name))
+    return parent.name.text;
   return 'function';
 }

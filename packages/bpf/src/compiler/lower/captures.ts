@@ -81,7 +81,8 @@ function received(
     const nullable = value.nullable && !parent.isNonNull(value.base);
     return { kind: 'value', value: { ...value, nullable, ...pointerIn(f, parent, node, value, loaded()) } };
   }
-  if (value.kind === 'elements') return { kind: 'value', value: { ...value, ...pointerIn(f, parent, node, value, loaded()) } };
+  if (value.kind === 'elements')
+    return { kind: 'value', value: { ...value, ...pointerIn(f, parent, node, value, loaded()) } };
   return f.fail(node, say.mutableCapture(describe(value)));
 }
 
@@ -100,7 +101,13 @@ function receivedVariable(
 }
 
 /** A captured pointer is passed as an address: its constant offset is already in it, unless it may be null. */
-function pointerIn(f: FunctionLowering, parent: FunctionLowering, node: ts.Node, view: Location, reg: Register): Location {
+function pointerIn(
+  f: FunctionLowering,
+  parent: FunctionLowering,
+  node: ts.Node,
+  view: Location,
+  reg: Register,
+): Location {
   const { base, offset, memory } = view;
   if ('slot' in base) return { base: { reg }, offset: 0, memory };
   const moved = parent.staleSince(base.reg);
@@ -132,9 +139,19 @@ export function cellRange(type: Exclude<VariableType, { kind: 'view' }>): Range 
   return type.kind === 'number' ? type.range : CELL_RANGES[type.kind];
 }
 
-export function loadCell(f: FunctionLowering, node: ts.Node, { name, pointer, offset, type }: Cell): Value {
-  const reg = f.newRegister(type.kind === 'view' ? undefined : unseen(cellRange(type)));
-  f.emit({ op: 'load', dst: reg, size: 8, base: { reg: pointer }, offset });
+/** What was read is good until the next assignment, and so is what tests have shown of it. */
+export function loadCell(f: FunctionLowering, node: ts.Node, cell: Cell): Value {
+  const { name, pointer, offset, type } = cell;
+  // Nobody tells whether what lies in the slot was made before the packet moved.
+  if (type.kind === 'view' && type.memory === 'packet' && f.moves) return f.fail(node, say.staleView());
+  f.settle();
+  let reg = f.flow?.loaded.get(cell);
+  if (reg === undefined) {
+    reg = f.newRegister(type.kind === 'view' ? undefined : unseen(cellRange(type)), name);
+    f.emit({ op: 'load', dst: reg, size: 8, base: { reg: pointer }, offset });
+    f.flow?.loaded.set(cell, reg);
+    if (type.kind === 'view' && type.memory === 'packet') f.packetBases.add(reg);
+  }
   if (type.kind !== 'view') return { kind: type.kind, reg };
   const { struct, memory = 'any' } = type;
   if (struct === undefined) return f.fail(node, say.unknownStruct(name));
@@ -143,13 +160,17 @@ export function loadCell(f: FunctionLowering, node: ts.Node, { name, pointer, of
 
 export function storeCell(f: FunctionLowering, node: ts.Node, cell: Cell, value: Value): void {
   const { name, pointer, offset, type } = cell;
+  f.flow?.loaded.delete(cell);
   if (type.kind === 'view') {
-    if (value.kind !== 'view' && !isNull(value)) return f.fail(node, say.mutableCapture(name));
+    if (value.kind !== 'view' && !isNull(value)) f.fail(node, say.mutableCapture(name));
     if (value.kind === 'view') learnView(f, node, type, value);
     const src = value.kind === 'view' ? { reg: nullablePointer(f, value) } : { imm: 0n };
     f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });
     return;
   }
   checkVariable(f, node, name, type, value);
-  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src: scalarOperand(f, node, value) });
+  const src = scalarOperand(f, node, value);
+  f.emit({ op: 'store', size: 8, base: { reg: pointer }, offset, src });
+  // The next reader need not load what is at hand.
+  if ('reg' in src && !f.mutable.has(src.reg)) f.flow?.loaded.set(cell, src.reg);
 }

@@ -13,8 +13,18 @@ import type { Flow } from './flow.ts';
 import { type FunctionLowering, narrowFlow } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import { contains, I64, intersect, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
-import { constant, FALSE, isConstant, isNull, isScalar, type ScalarValue, TRUE, type Value, type ViewValue } from './value.ts';
 import { orderOf } from './types.ts';
+import {
+  constant,
+  FALSE,
+  isConstant,
+  isNull,
+  isScalar,
+  type ScalarValue,
+  TRUE,
+  type Value,
+  type ViewValue,
+} from './value.ts';
 
 export interface Branches {
   readonly yes: Flow | undefined;
@@ -83,7 +93,10 @@ function either(f: FunctionLowering, left: ts.Expression, right: ts.Expression):
 function choose(f: FunctionLowering, node: ts.ConditionalExpression): Branches {
   const { yes, no } = lowerCondition(f, node.condition);
   const outcomes: Branches[] = [];
-  for (const [flow, side] of [[yes, node.whenTrue], [no, node.whenFalse]] as const) {
+  for (const [flow, side] of [
+    [yes, node.whenTrue],
+    [no, node.whenFalse],
+  ] as const) {
     if (flow === undefined) continue;
     f.resume(flow);
     outcomes.push(lowerCondition(f, side));
@@ -192,7 +205,10 @@ function identity(f: FunctionLowering, node: ts.Node, sides: Sides, a: Value, b:
   if (b.kind === 'view' && isNull(a)) return nullTest(f, b);
   if (a.kind === 'view' && b.kind === 'view') return f.fail(node, say.viewComparison());
   if (isNothing(a) || isNothing(b)) return decided(f, false);
-  for (const [one, other, otherNode] of [[a, b, sides.right], [b, a, sides.left]] as const) {
+  for (const [one, other, otherNode] of [
+    [a, b, sides.right],
+    [b, a, sides.left],
+  ] as const) {
     if (one.kind === 'be16' || one.kind === 'be32') {
       if (other.kind !== one.kind && !isOrderConstant(f, other, otherNode)) return f.fail(node, say.orderComparison());
       return compareNumbers(f, node, '===', one, other as Numeric);
@@ -217,12 +233,46 @@ function isOrderConstant(f: FunctionLowering, value: Value, node: ts.Expression)
 
 // Numbers ------------------------------------------------------------------------------------------------------------
 
-const MIRRORED: Readonly<Record<Comparison, Comparison>> = { '<': '>', '<=': '>=', '>': '<', '>=': '<=', '===': '===', '!==': '!==' };
-const NEGATED: Readonly<Record<Comparison, Comparison>> = { '<': '>=', '<=': '>', '>': '<=', '>=': '<', '===': '!==', '!==': '===' };
-const UNSIGNED: Readonly<Record<Comparison, Condition>> = { '<': 'lt', '<=': 'le', '>': 'gt', '>=': 'ge', '===': 'eq', '!==': 'ne' };
-const SIGNED: Readonly<Record<Comparison, Condition>> = { '<': 'slt', '<=': 'sle', '>': 'sgt', '>=': 'sge', '===': 'eq', '!==': 'ne' };
+const MIRRORED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>',
+  '<=': '>=',
+  '>': '<',
+  '>=': '<=',
+  '===': '===',
+  '!==': '!==',
+};
+const NEGATED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>=',
+  '<=': '>',
+  '>': '<=',
+  '>=': '<',
+  '===': '!==',
+  '!==': '===',
+};
+const UNSIGNED: Readonly<Record<Comparison, Condition>> = {
+  '<': 'lt',
+  '<=': 'le',
+  '>': 'gt',
+  '>=': 'ge',
+  '===': 'eq',
+  '!==': 'ne',
+};
+const SIGNED: Readonly<Record<Comparison, Condition>> = {
+  '<': 'slt',
+  '<=': 'sle',
+  '>': 'sgt',
+  '>=': 'sge',
+  '===': 'eq',
+  '!==': 'ne',
+};
 
-export function compareNumbers(f: FunctionLowering, node: ts.Node, comparison: Comparison, a: Numeric, b: Numeric): Branches {
+export function compareNumbers(
+  f: FunctionLowering,
+  node: ts.Node,
+  comparison: Comparison,
+  a: Numeric,
+  b: Numeric,
+): Branches {
   if (isBigint(a) !== isBigint(b)) return f.fail(node, say.mixedBigint());
   if (a.kind === 'constant') return compareNumbers(f, node, MIRRORED[comparison], b, a);
   f.settle();
@@ -234,7 +284,12 @@ export function compareNumbers(f: FunctionLowering, node: ts.Node, comparison: C
     return f.fail(node, say.signedBigint(`${showRange(left.range)} and ${showRange(right.range)}`));
   }
   // 64 bits follow the verifier best; a constant beyond the signed 32 bits of an immediate compares in 32 bits for free.
-  const short = unsigned && contains(U32, left.range) && isExact(right.range) && right.range.lo > 0x7fff_ffffn && contains(U32, right.range);
+  const short =
+    unsigned &&
+    contains(U32, left.range) &&
+    isExact(right.range) &&
+    right.range.lo > 0x7fff_ffffn &&
+    contains(U32, right.range);
   const width = short ? 32 : 64;
   const branches = f.branch((unsigned ? UNSIGNED : SIGNED)[comparison], width, operandOf(a), operandOf(b));
   if (branches === undefined) return { yes: undefined, no: undefined };
@@ -277,10 +332,11 @@ function narrowBoth(
   const own = { a: f.ownBounds(a.reg), b: b.kind === 'constant' ? f.boundsOf(b) : f.ownBounds(b.reg) };
   const left = flow.bounds.get(a.reg) ?? own.a;
   const right = b.kind === 'constant' ? own.b : (flow.bounds.get(b.reg) ?? own.b);
-  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits.
+  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits, and before Linux 6.8 from any
+  // test only what a constant tells.
   const follows = width === 64 || contains(U32, left.known);
   const knownOf = (of: Range, by: Range, c: Comparison): Range | undefined => {
-    if (!follows || c === '!==') return undefined;
+    if (!follows || c === '!==' || !isExact(by)) return undefined;
     return unsigned ? intersect(U64, allowed(c, of, by)) : allowed(c, of, by);
   };
   narrowFlow(flow, a.reg, own.a, {

@@ -12,25 +12,32 @@ import { assignmentsIn } from './scope-scan.ts';
 import { scalarOfAnnotation, variableType } from './types.ts';
 import { constant, describe, isConstant, isScalar, type Value } from './value.ts';
 
-/** Binds the parameters of an inlined call, or of a function of its own, to what they are given. */
-export function bindParameters(f: FunctionLowering, frame: Frame, values: readonly Value[], place: ts.Node): void {
-  frame.node.parameters.forEach((parameter, index) => {
-    if (ts.isIdentifier(parameter.name) && parameter.name.text === 'this') return;
-    if (parameter.dotDotDotToken !== undefined) return f.fail(parameter, say.unsupportedSyntax('rest parameters'));
+/** Binds the parameters of an inlined call, or of a function of its own, to what they are given at `callSite`. */
+export function bindParameters(f: FunctionLowering, frame: Frame, values: readonly Value[], callSite: ts.Node): void {
+  const places = ts.isCallExpression(callSite) ? callSite.arguments : [];
+  for (const [index, parameter] of parametersOf(frame.node).entries()) {
+    if (parameter.dotDotDotToken !== undefined) f.fail(parameter, say.unsupportedSyntax('rest parameters'));
     const given = values[index] ?? constant(undefined);
     const missing = isConstant(given) && given.value === undefined;
     const value = missing && parameter.initializer !== undefined ? lower(f, parameter.initializer) : given;
     const name = parameter.name.getText();
-    if (!missing) checkAnnotation(f, place, `parameter "${name}"`, parameter.type, value);
+    if (!missing) checkAnnotation(f, places[index] ?? callSite, `parameter "${name}"`, parameter.type, value);
     bind(f, frame, parameter, parameter.name, value);
-  });
+  }
 }
+
+/** Those that are passed: `this` is only a type. */
+export const parametersOf = (node: ts.FunctionLikeDeclaration): ts.ParameterDeclaration[] =>
+  node.parameters.filter(({ name }) => !(ts.isIdentifier(name) && name.text === 'this'));
 
 /** `const x = ...`, `let x: u32 = ...`, also by destructuring. */
 export function declare(f: FunctionLowering, node: ts.VariableDeclaration): void {
   const { initializer } = node;
   const isConst = (ts.getCombinedNodeFlags(node) & ts.NodeFlags.Const) !== 0;
-  if (initializer === undefined) return declareVariable(f, f.frame, node, node.name as ts.Identifier, undefined);
+  if (initializer === undefined) {
+    declareVariable(f, f.frame, node, node.name as ts.Identifier, undefined);
+    return;
+  }
   const value = lower(f, initializer);
   if (isConst) checkAnnotation(f, initializer, `"${node.name.getText()}"`, node.type, value);
   bind(f, f.frame, node, node.name, value);
@@ -47,7 +54,13 @@ export function poison(f: FunctionLowering, name: ts.BindingName): void {
 }
 
 /** A value given an integer type must fit it; the value's own range is kept, it is narrower. */
-export function checkAnnotation(f: FunctionLowering, node: ts.Node, what: string, type: ts.TypeNode | undefined, value: Value): void {
+export function checkAnnotation(
+  f: FunctionLowering,
+  node: ts.Node,
+  what: string,
+  type: ts.TypeNode | undefined,
+  value: Value,
+): void {
   const scalar = scalarOfAnnotation(f.unit, type);
   if (scalar !== undefined && (isScalar(value) || isConstant(value))) fit(f, node, what, scalar, value);
 }
@@ -60,11 +73,24 @@ function bind(
   value: Value,
 ): void {
   if (value.kind === 'poison') throw new SilentError();
-  if (ts.isObjectBindingPattern(name)) return bindObject(f, frame, owner, name, value);
-  if (ts.isArrayBindingPattern(name)) return bindArray(f, frame, owner, name, value);
+  if (ts.isObjectBindingPattern(name)) bindObject(f, frame, owner, name, value);
+  else if (ts.isArrayBindingPattern(name)) bindArray(f, frame, owner, name, value);
+  else bindName(f, frame, owner, name, value);
+}
+
+function bindName(
+  f: FunctionLowering,
+  frame: Frame,
+  owner: ts.VariableDeclaration | ts.ParameterDeclaration,
+  name: ts.Identifier,
+  value: Value,
+): void {
   const symbol = f.unit.checker.getSymbolAtLocation(name)!;
   refuseAny(f, name, value);
-  if (assignmentsIn(f.unit, frame.node).assigned.has(symbol)) return declareVariable(f, frame, owner, name, value);
+  if (assignmentsIn(f.unit, frame.node).assigned.has(symbol)) {
+    declareVariable(f, frame, owner, name, value);
+    return;
+  }
   const kept = f.stable(value, name.text);
   if ('reg' in kept) f.nameRegister(kept.reg, name.text);
   if (kept.kind === 'view' && 'reg' in kept.base) f.nameRegister(kept.base.reg, name.text);
@@ -79,9 +105,9 @@ function bindObject(
   value: Value,
 ): void {
   for (const element of pattern.elements) {
-    if (element.dotDotDotToken !== undefined) return f.fail(element, say.spread());
+    if (element.dotDotDotToken !== undefined) f.fail(element, say.spread());
     const key = element.propertyName ?? element.name;
-    if (!ts.isIdentifier(key) && !ts.isStringLiteral(key)) return f.fail(element, say.fieldName());
+    if (!ts.isIdentifier(key) && !ts.isStringLiteral(key)) f.fail(element, say.fieldName());
     bind(f, frame, owner, element.name, withDefault(f, element, propertyOf(f, element, value, key.text)));
   }
 }
@@ -93,13 +119,14 @@ function bindArray(
   pattern: ts.ArrayBindingPattern,
   value: Value,
 ): void {
-  if (!isConstant(value) || !Array.isArray(value.value)) return f.fail(pattern, say.notMember('elements', describe(value)));
+  if (!isConstant(value) || !Array.isArray(value.value)) f.fail(pattern, say.notMember('elements', describe(value)));
   const array: readonly unknown[] = value.value;
-  pattern.elements.forEach((element, index) => {
-    if (!ts.isBindingElement(element)) return;
-    if (element.dotDotDotToken !== undefined) return bind(f, frame, owner, element.name, constant(array.slice(index)));
-    bind(f, frame, owner, element.name, withDefault(f, element, constant(array[index])));
-  });
+  for (const [index, element] of pattern.elements.entries()) {
+    if (!ts.isBindingElement(element)) continue;
+    const rest = element.dotDotDotToken !== undefined;
+    const part = rest ? constant(array.slice(index)) : withDefault(f, element, constant(array[index]));
+    bind(f, frame, owner, element.name, part);
+  }
 }
 
 function withDefault(f: FunctionLowering, element: ts.BindingElement, value: Value): Value {
@@ -117,7 +144,7 @@ function declareVariable(
 ): void {
   const symbol = f.unit.checker.getSymbolAtLocation(name)!;
   const type = owner.name === name ? variableType(f.unit, owner) : undefined;
-  if (type === undefined) return f.fail(name, say.needsAnnotation(name.text));
+  if (type === undefined) f.fail(name, say.needsAnnotation(name.text));
   const shared = assignmentsIn(f.unit, frame.node).shared.has(symbol);
   makeVariable(f, frame, symbol, name, type, value, shared);
 }
@@ -139,7 +166,10 @@ export function makeVariable(
   if (shared) f.shared.add(reg);
   const binding = { kind: 'variable', name: name.text, reg, type, shared } as const;
   frame.bindings.set(symbol, binding);
-  if (value !== undefined) return assignVariable(f, name, binding, value);
+  if (value !== undefined) {
+    assignVariable(f, name, binding, value);
+    return;
+  }
   // TypeScript proves it assigned before it is used; the verifier would not.
   f.emit({ op: 'const', dst: reg, value: 0n });
   if (type.kind !== 'view') f.setBounds(reg, { range: cellRange(type), known: UNKNOWN });

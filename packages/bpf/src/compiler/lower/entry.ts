@@ -45,7 +45,7 @@ function lowerEntry(
   declared: ts.Node,
   ctx: number,
 ): void {
-  if (written === undefined) return f.fail(declared, say.notCallable('a program that is no function of this build'));
+  if (written === undefined) f.fail(declared, say.notCallable('a program that is no function of this build'));
   const { node, scope } = written;
   f.frame = {
     owner: f,

@@ -4,37 +4,32 @@
  */
 import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
+import { calculate, operatorOf } from './arithmetic.ts';
+import { lowerAssignment, lowerStep } from './assignments.ts';
+import { lowerCall, lowerSpread } from './calls.ts';
+import { capture, loadCell } from './captures.ts';
+import { comparisonOf, conditionValue, lowerCondition, nullTest } from './conditions.ts';
 import type { Flow } from './flow.ts';
 import type { Binding } from './frame.ts';
 import { findBinding } from './frame.ts';
 import type { FunctionLowering } from './function.ts';
-import { calculate, operatorOf } from './arithmetic.ts';
-import { lowerAssignment, lowerStep } from './assignments.ts';
-import { lowerCall } from './calls.ts';
-import { capture, loadCell } from './captures.ts';
-import { comparisonOf, conditionValue, lowerCondition, nullTest } from './conditions.ts';
 import { joinValues, type Outcome, takeOutcomes } from './join-values.ts';
 import { mapProperty } from './maps.ts';
+import { shiftUnsigned } from './narrow.ts';
 import { type Numeric, numeric } from './operand.ts';
 import { skbField } from './packets.ts';
 import { assignsSomething, isAssignmentOperator, isStep } from './scope-scan.ts';
-import {
-  constant,
-  describe,
-  FALSE,
-  isConstant,
-  isMap,
-  isScalar,
-  NULL,
-  TRUE,
-  UNDEFINED,
-  type Value,
-} from './value.ts';
+import { constant, describe, FALSE, isConstant, isMap, isScalar, NULL, TRUE, UNDEFINED, type Value } from './value.ts';
 import { fieldOf } from './views.ts';
 
 /** Without parentheses and casts, which mean nothing at run time. */
 export function unwrap(node: ts.Expression): ts.Expression {
-  if (ts.isParenthesizedExpression(node) || ts.isAsExpression(node) || ts.isSatisfiesExpression(node) || ts.isTypeAssertionExpression(node)) {
+  if (
+    ts.isParenthesizedExpression(node) ||
+    ts.isAsExpression(node) ||
+    ts.isSatisfiesExpression(node) ||
+    ts.isTypeAssertionExpression(node)
+  ) {
     return unwrap(node.expression);
   }
   return node;
@@ -78,7 +73,9 @@ function lowerUnwrapped(f: FunctionLowering, node: ts.Expression): Value {
   }
   if (ts.isTypeOfExpression(node)) {
     const value = lower(f, node.expression);
-    return isConstant(value) ? constant(typeof value.value) : f.fail(node, say.unsupportedSyntax('typeof of a value of run time'));
+    return isConstant(value)
+      ? constant(typeof value.value)
+      : f.fail(node, say.unsupportedSyntax('typeof of a value of run time'));
   }
   return unsupported(f, node);
 }
@@ -220,7 +217,8 @@ function lowerElement(f: FunctionLowering, node: ts.ElementAccessExpression): Va
     if (value.value === undefined && node.questionDotToken !== undefined) return UNDEFINED;
     return propertyOfConstant(f, node, value.value, index.value as string);
   }
-  if (value.kind === 'elements') return f.fail(node, say.unsupportedSyntax('a[i] on an array field (write a.get(i) or a.at(i))'));
+  if (value.kind === 'elements')
+    return f.fail(node, say.unsupportedSyntax('a[i] on an array field (write a.get(i) or a.at(i))'));
   if (isConstant(value)) return f.fail(node, say.buildTimeOnly(describe(value)));
   if (isConstant(index) && typeof index.value === 'string') return propertyOf(f, node, value, index.value);
   return f.fail(node, say.fieldName());
@@ -258,16 +256,16 @@ function lowerBinary(f: FunctionLowering, node: ts.BinaryExpression): Value {
   }
   if (comparisonOf(operator) !== undefined) return conditionValue(f, lowerCondition(f, node));
   const arithmetic = operatorOf(operator);
-  if (arithmetic === undefined) return f.fail(node.operatorToken, say.unsupportedSyntax(`"${node.operatorToken.getText()}"`));
+  if (arithmetic === undefined)
+    return f.fail(node.operatorToken, say.unsupportedSyntax(`"${node.operatorToken.getText()}"`));
+  if (arithmetic === '>>>') return shiftUnsigned(f, node);
   const [a, b] = lowerOperands(f, node.left, node.right);
-  refuseOrder(f, node.left, a);
-  refuseOrder(f, node.right, b);
+  for (const [side, value] of [
+    [node.left, a],
+    [node.right, b],
+  ] as const)
+    if (isScalar(value)) numeric(f, side, value);
   return calculate(f, node, arithmetic, a, b);
-}
-
-/** Also constants in network order: `htons(80) + 1` is no port. */
-function refuseOrder(f: FunctionLowering, node: ts.Expression, value: Value): void {
-  if (isScalar(value)) numeric(f, node, value);
 }
 
 function lowerPrefix(f: FunctionLowering, node: ts.PrefixUnaryExpression): Value {
@@ -345,12 +343,10 @@ function atBuildTime(f: FunctionLowering, node: ts.Node, value: Value): unknown 
 }
 
 function buildTimeArray(f: FunctionLowering, node: ts.ArrayLiteralExpression): Value {
-  return constant(
-    node.elements.map((element) => {
-      const value = lower(f, element);
-      return isConstant(value) ? value.value : f.fail(node, say.arrayLiteral());
-    }),
+  const values = node.elements.flatMap((element) =>
+    ts.isSpreadElement(element) ? lowerSpread(f, element) : [lower(f, element)],
   );
+  return constant(values.map((value) => (isConstant(value) ? value.value : f.fail(node, say.arrayLiteral()))));
 }
 
 function buildTimeTemplate(f: FunctionLowering, node: ts.TemplateExpression): Value {
@@ -362,4 +358,3 @@ function buildTimeTemplate(f: FunctionLowering, node: ts.TemplateExpression): Va
   }
   return constant(text);
 }
-

@@ -7,7 +7,18 @@
  */
 import type ts from 'typescript';
 import { CompileError, diagnosticAt, type Message, placeOf, relatedAt, say } from '../diagnostics.ts';
-import type { Base, Block, Condition, Instruction, IrFunction, Operand, Position, Register, Slot, Terminator } from '../ir.ts';
+import type {
+  Base,
+  Block,
+  Condition,
+  Instruction,
+  IrFunction,
+  Operand,
+  Position,
+  Register,
+  Slot,
+  Terminator,
+} from '../ir.ts';
 import type { Captures } from './captures.ts';
 import { entryFlow, type Flow, forkFlow, meetFlows } from './flow.ts';
 import type { Frame } from './frame.ts';
@@ -57,8 +68,6 @@ export class FunctionLowering {
   readonly #bounds: Bounds[] = [];
   readonly #names = new Map<Register, string>();
   readonly #position: Position;
-  readonly #freeSlots: number[] = [];
-  readonly #slotScopes: number[][] = [[]];
   /** Instructions to put before all others: loads of what a loop body captured. */
   readonly #prologue: Instruction[] = [];
   readonly #useLogs: Map<Register, ts.Node>[] = [];
@@ -107,10 +116,18 @@ export class FunctionLowering {
       line: at.line,
       column: at.column,
     }));
-    for (let frame: Frame | undefined = this.frame; frame?.callSite !== undefined && places.length < 4; frame = frame.caller) {
+    for (
+      let frame: Frame | undefined = this.frame;
+      frame?.callSite !== undefined && places.length < 4;
+      frame = frame.caller
+    ) {
       places.push(relatedAt(placeOf(frame.callSite), 'called from'));
     }
-    throw new CompileError(diagnosticAt(placeOf(node), message, places));
+    const diagnostic = diagnosticAt(placeOf(node), message, places);
+    // An argument that does not fit is an error at the call itself.
+    const [first] = places;
+    if (first?.file === diagnostic.file && first?.line === diagnostic.line) places.shift();
+    throw new CompileError(diagnostic);
   }
 
   // Registers --------------------------------------------------------------------------------------------------------
@@ -297,7 +314,10 @@ export class FunctionLowering {
   /** The current flow is where `reg` points somewhere; on `nullFlow` it is null and not yet set to 0. */
   setPending(reg: Register, nullFlow: Flow): void {
     this.settle();
-    if (this.#flow === undefined) return this.resume(nullFlow);
+    if (this.#flow === undefined) {
+      this.#flow = nullFlow;
+      return;
+    }
     this.#flow.nonNull.add(reg);
     this.#pending = { reg, nullFlow };
   }
@@ -371,65 +391,16 @@ export class FunctionLowering {
 
   // Stack ------------------------------------------------------------------------------------------------------------
 
-  /** A slot of the innermost scope; its bytes are reused when the scope ends. */
+  /** A slot of its own for each struct: the back end finds out which of them may lie over each other. */
   newSlot(size: number, node: ts.Node): number {
     const rounded = Math.ceil(size / 8) * 8;
     if (rounded > STACK_BYTES) this.fail(node, say.stackTooLarge(size));
-    const scope = this.#slotScopes.at(-1)!;
-    const reusable = this.#freeSlots
-      .filter((slot) => this.slots[slot]!.size >= rounded)
-      .sort((a, b) => this.slots[a]!.size - this.slots[b]!.size)[0];
-    if (reusable !== undefined) {
-      this.#freeSlots.splice(this.#freeSlots.indexOf(reusable), 1);
-      scope.push(reusable);
-      return reusable;
-    }
-    const slot = this.slots.push({ size: rounded, align: 8, scratch: false }) - 1;
-    scope.push(slot);
-    return slot;
+    return this.slots.push({ size: rounded, align: 8, scratch: false }) - 1;
   }
 
   /** A slot for the arguments of one call. */
   newScratch(size: number): number {
     return this.slots.push({ size: Math.ceil(size / 4) * 4, align: size >= 8 ? 8 : 4, scratch: true }) - 1;
-  }
-
-  enterScope(): void {
-    this.#slotScopes.push([]);
-  }
-
-  /** Ends the innermost scope; slots that a result still points to move to the scope around. */
-  leaveScope(results: readonly (Value | undefined)[] = []): void {
-    const kept = new Set(results.flatMap((value) => (value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [])));
-    const around = this.#slotScopes.at(-2)!;
-    for (const slot of this.#slotScopes.pop()!) (kept.has(slot) ? around : this.#freeSlots).push(slot);
-  }
-
-  get scopeDepth(): number {
-    return this.#slotScopes.length;
-  }
-
-  /** Ends scopes that an error left open. */
-  leaveScopesTo(depth: number): void {
-    while (this.#slotScopes.length > depth) this.leaveScope();
-  }
-
-  /** A view of this slot leaves the scopes inside the one at `depth`. */
-  liftSlot(slot: number, depth: number): void {
-    for (const scope of this.#slotScopes.slice(depth + 1)) {
-      const index = scope.indexOf(slot);
-      if (index < 0) continue;
-      scope.splice(index, 1);
-      this.#slotScopes[depth]!.push(slot);
-    }
-  }
-
-  /** A view of this slot was put in a variable: it lives as long as the function. */
-  pinSlot(slot: number): void {
-    for (const scope of this.#slotScopes) {
-      const index = scope.indexOf(slot);
-      if (index >= 0) scope.splice(index, 1);
-    }
   }
 
   // Ends of blocks ---------------------------------------------------------------------------------------------------
@@ -466,7 +437,12 @@ function renumbered(end: Terminator, numbers: ReadonlyMap<number, number>): Term
 }
 
 /** Bounds after a test on a flow. The ranges left a doubt, or there would be no test: something is always left. */
-export function narrowFlow(flow: Flow, reg: Register, own: Bounds, by: { range: Range; known: Range | undefined }): void {
+export function narrowFlow(
+  flow: Flow,
+  reg: Register,
+  own: Bounds,
+  by: { range: Range; known: Range | undefined },
+): void {
   const bounds = flow.bounds.get(reg) ?? own;
   const range = intersect(bounds.range, by.range) ?? bounds.range;
   const known = by.known === undefined ? bounds.known : (intersect(bounds.known, by.known) ?? by.known);

@@ -9,7 +9,7 @@ import type { FunctionLowering } from './function.ts';
 import { argumentPointer, mapAddress } from './maps.ts';
 import { fit, operandOf } from './operand.ts';
 import { I32, type Range, U32, U64, unseen } from './range.ts';
-import { describe, isConstant, isMap, isNull, isScalar, type ScalarKind, type Value } from './value.ts';
+import { constant, describe, isConstant, isMap, isNull, isScalar, type ScalarKind, type Value } from './value.ts';
 import { addressOf, viewOf } from './views.ts';
 
 /** By the Node function that stands for it. */
@@ -22,7 +22,7 @@ const WRITING = new Set(['loadBytes', 'fibLookup']);
 /** Helpers that take packet pointers. */
 const PACKET_READING = new Set(['csumDiff']);
 
-const RETURNS: Readonly<Record<HelperSignature['returns'], { kind: ScalarKind; range: Range }>> = {
+const RETURNS: Readonly<Record<Exclude<HelperSignature['returns'], 'never'>, { kind: ScalarKind; range: Range }>> = {
   i32: { kind: 'number', range: I32 },
   u32: { kind: 'number', range: U32 },
   sum: { kind: 'number', range: U32 },
@@ -40,6 +40,10 @@ export function callHelper(f: FunctionLowering, node: ts.CallExpression, name: s
     return passed(f, node.arguments[index] ?? node, name, argument, value, args);
   });
   for (const hidden of signature.hidden ?? []) operands.push({ imm: BigInt(hidden) });
+  if (signature.returns === 'never') {
+    f.emit({ op: 'call', helper: signature.id, name, args: operands });
+    return constant(language.NO_PROGRAM);
+  }
   const { kind, range } = RETURNS[signature.returns];
   const result = f.scalar(kind, unseen(range));
   f.emit({ op: 'call', helper: signature.id, name, dst: result.reg, args: operands });
@@ -61,7 +65,9 @@ function passed(
       return value.kind === 'skb' ? [{ reg: value.reg }] : f.fail(node, say.wrongSkb());
     case 'map':
       if (value.kind === 'mapPointer') return [{ reg: value.reg }];
-      return isConstant(value) && isMap(value.value) ? [mapAddress(f, value.value)] : f.fail(node, say.notMember('map', describe(value)));
+      return isConstant(value) && isMap(value.value)
+        ? [mapAddress(f, value.value)]
+        : f.fail(node, say.notMember('map', describe(value)));
     case 'view':
     case 'view?':
     case 'viewSize':
@@ -73,7 +79,9 @@ function passed(
       return [timerCallback(f, node, value, all[0])];
     case 'sum':
       // Raw network bytes are what checksums are made of.
-      return isScalar(value) && value.kind !== 'bigint' ? [{ reg: value.reg }] : [operandOf(fit(f, node, 'the argument', 'u32', value))];
+      return isScalar(value) && value.kind !== 'bigint'
+        ? [{ reg: value.reg }]
+        : [operandOf(fit(f, node, 'the argument', 'u32', value))];
     case 'u32':
       if (value.kind === 'be16' || value.kind === 'be32') return [{ reg: value.reg }];
       return [operandOf(fit(f, node, 'the argument', 'u32', value))];

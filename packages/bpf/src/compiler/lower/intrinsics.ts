@@ -14,7 +14,16 @@ import { joinValues, takeOutcomes } from './join-values.ts';
 import { narrow, quotient, wrapU64 } from './narrow.ts';
 import { fit, isBigint, numeric, operandOf } from './operand.ts';
 import { contains, I32, SAFE, SCALAR_RANGES, seen, showRange, U16, U32, unseen } from './range.ts';
-import { constant, describe, isConstant, isScalar, kindOfScalar, type ScalarValue, UNDEFINED, type Value } from './value.ts';
+import {
+  constant,
+  describe,
+  isConstant,
+  isScalar,
+  kindOfScalar,
+  type ScalarValue,
+  UNDEFINED,
+  type Value,
+} from './value.ts';
 import { assign, clear, same, stackView, usable, viewOf } from './views.ts';
 
 type Intrinsic = (f: FunctionLowering, node: ts.CallExpression) => Value;
@@ -22,14 +31,21 @@ type Intrinsic = (f: FunctionLowering, node: ts.CallExpression) => Value;
 const one = (lowerOne: (f: FunctionLowering, node: ts.CallExpression, argument: ts.Expression) => Value): Intrinsic => {
   return (f, node) => {
     const [argument] = node.arguments;
-    return argument === undefined ? f.fail(node, say.notCallable('this without an argument')) : lowerOne(f, node, argument);
+    return argument === undefined
+      ? f.fail(node, say.notCallable('this without an argument'))
+      : lowerOne(f, node, argument);
   };
 };
 
-const narrowing = (scalar: 'u8' | 'u16' | 'u32' | 'i32'): Intrinsic => one((f, _, argument) => narrow(f, scalar, argument));
+const narrowing = (scalar: 'u8' | 'u16' | 'u32' | 'i32'): Intrinsic =>
+  one((f, _, argument) => narrow(f, scalar, argument));
 
 /** Byte order: folds constants, swaps at run time. */
-function swap(convert: (x: never) => number, from: 'u16' | 'u32' | 'be16' | 'be32', to: 'be16' | 'be32' | 'number'): Intrinsic {
+function swap(
+  convert: (x: never) => number,
+  from: 'u16' | 'u32' | 'be16' | 'be32',
+  to: 'be16' | 'be32' | 'number',
+): Intrinsic {
   return one((f, node, argument) => {
     const value = fit(f, argument, 'the argument', from, lower(f, argument));
     if (isConstant(value)) return constant(convert(value.value as never));
@@ -63,11 +79,13 @@ const signedMultiply: Intrinsic = (f, node) => {
   return extend(f, operandOf(product as ScalarValue), 32, true, seen(I32));
 };
 
-const twoViews = (act: typeof assign): Intrinsic => (f, node) => {
-  const [to, from] = lowerArguments(f, node);
-  act(f, node, viewOf(f, node, to ?? UNDEFINED), viewOf(f, node, from ?? UNDEFINED));
-  return UNDEFINED;
-};
+const twoViews =
+  (act: typeof assign): Intrinsic =>
+  (f, node) => {
+    const [to, from] = lowerArguments(f, node);
+    act(f, node, viewOf(f, node, to ?? UNDEFINED), viewOf(f, node, from ?? UNDEFINED));
+    return UNDEFINED;
+  };
 
 const sameBytes: Intrinsic = (f, node) => {
   const [a, b] = lowerArguments(f, node);
@@ -82,31 +100,34 @@ const clearView: Intrinsic = one((f, node, argument) => {
 type Atomic = 'add' | 'exchange' | 'compareExchange';
 
 /** `atomicAdd(view, 'field', amount)` and its kin; `fetches` gives the value before. */
-const atomic = (kind: Atomic, fetches: boolean): Intrinsic => (f, node) => {
-  const [target, name, ...operands] = lowerArguments(f, node);
-  const view = viewOf(f, node, target ?? UNDEFINED);
-  if (name === undefined || !isConstant(name) || typeof name.value !== 'string') return f.fail(node, say.fieldName());
-  const layout = view.struct.layout.find((l) => l.name === name.value);
-  const { field } = layout ?? f.fail(node, say.notMember(name.value, describe(view)));
-  const allowed = field.kind === 'scalar' && (field.scalar === 'u32' || field.scalar === 'i32' || field.scalar === 'u64');
-  if (!allowed || view.memory !== 'map') return f.fail(node, say.atomicField(name.value));
-  const amounts = operands.map((value, i) => amountOf(f, node.arguments[i + 2]!, field.scalar, kind, value));
-  const size = field.size as 4 | 8;
-  const old = f.scalar(kindOfScalar(field.scalar), unseen(SCALAR_RANGES[field.scalar]));
-  const [src, next] = amounts;
-  f.emit({
-    op: 'atomic',
-    kind,
-    size,
-    base: usable(f, node, view).base,
-    offset: view.offset + layout!.offset,
-    src: kind === 'compareExchange' ? next! : src!,
-    ...(kind === 'compareExchange' ? { expected: src! } : {}),
-    ...(fetches ? { old: old.reg } : {}),
-  });
-  if (!fetches) return UNDEFINED;
-  return field.scalar === 'i32' ? extend(f, { reg: old.reg }, 32, true, unseen(I32)) : old;
-};
+const atomic =
+  (kind: Atomic, fetches: boolean): Intrinsic =>
+  (f, node) => {
+    const [target, name, ...operands] = lowerArguments(f, node);
+    const view = viewOf(f, node, target ?? UNDEFINED);
+    if (name === undefined || !isConstant(name) || typeof name.value !== 'string') return f.fail(node, say.fieldName());
+    const layout = view.struct.layout.find((l) => l.name === name.value);
+    const { field } = layout ?? f.fail(node, say.notMember(name.value, describe(view)));
+    const allowed =
+      field.kind === 'scalar' && (field.scalar === 'u32' || field.scalar === 'i32' || field.scalar === 'u64');
+    if (!allowed || view.memory !== 'map') return f.fail(node, say.atomicField(name.value));
+    const amounts = operands.map((value, i) => amountOf(f, node.arguments[i + 2]!, field.scalar, kind, value));
+    const size = field.size as 4 | 8;
+    const old = f.scalar(kindOfScalar(field.scalar), unseen(SCALAR_RANGES[field.scalar]));
+    const [src, next] = amounts;
+    f.emit({
+      op: 'atomic',
+      kind,
+      size,
+      base: usable(f, node, view).base,
+      offset: view.offset + layout!.offset,
+      src: kind === 'compareExchange' ? next! : src!,
+      ...(kind === 'compareExchange' ? { expected: src! } : {}),
+      ...(fetches ? { old: old.reg } : {}),
+    });
+    if (!fetches) return UNDEFINED;
+    return field.scalar === 'i32' ? extend(f, { reg: old.reg }, 32, true, unseen(I32)) : old;
+  };
 
 /** What is added may be of any sign: it wraps. What is stored must fit. */
 function amountOf(f: FunctionLowering, node: ts.Node, scalar: ScalarName, kind: Atomic, value: Value): Operand {
@@ -117,22 +138,30 @@ function amountOf(f: FunctionLowering, node: ts.Node, scalar: ScalarName, kind: 
 }
 
 /** `Math.min` and `Math.max` of two numbers. */
-const choose = (comparison: '<' | '>'): Intrinsic => (f, node) => {
-  const args = lowerArguments(f, node).map((value, i) => numeric(f, node.arguments[i]!, value));
-  if (args.every(isConstant)) {
-    const numbers = args.map((a) => Number((a as { value: unknown }).value));
-    return constant(comparison === '<' ? Math.min(...numbers) : Math.max(...numbers));
-  }
-  const [a, b] = args;
-  if (args.length !== 2 || a === undefined || b === undefined) return f.fail(node, say.foreignFunction(node.expression.getText()));
-  const { yes, no } = compareNumbers(f, node, comparison, a, b);
-  const outcomes = ([[yes, a], [no, b]] as const).flatMap(([flow, value]) => {
-    if (flow === undefined) return [];
-    f.resume(flow);
-    return takeOutcomes(f, f.stable(value));
-  });
-  return joinValues(f, node, outcomes);
-};
+const choose =
+  (comparison: '<' | '>'): Intrinsic =>
+  (f, node) => {
+    const args = lowerArguments(f, node).map((value, i) => numeric(f, node.arguments[i]!, value));
+    if (args.every(isConstant)) {
+      const numbers = args.map((a) => Number((a as { value: unknown }).value));
+      return constant(comparison === '<' ? Math.min(...numbers) : Math.max(...numbers));
+    }
+    const [a, b] = args;
+    if (args.length !== 2 || a === undefined || b === undefined)
+      return f.fail(node, say.foreignFunction(node.expression.getText()));
+    const { yes, no } = compareNumbers(f, node, comparison, a, b);
+    const outcomes = (
+      [
+        [yes, a],
+        [no, b],
+      ] as const
+    ).flatMap(([flow, value]) => {
+      if (flow === undefined) return [];
+      f.resume(flow);
+      return takeOutcomes(f, f.stable(value));
+    });
+    return joinValues(f, node, outcomes);
+  };
 
 /** `Math.floor(a / b)` and `Math.trunc(a / b)` of what is not negative: the quotient. */
 const whole: Intrinsic = one((f, _, argument) => {
@@ -161,7 +190,12 @@ const absolute: Intrinsic = one((f, node, argument) => {
   const value = numeric(f, argument, lower(f, argument));
   if (isConstant(value)) return constant(Math.abs(Number(value.value)));
   const { yes, no } = compareNumbers(f, node, '<', value, constant(0));
-  const outcomes = ([[yes, true], [no, false]] as const).flatMap(([flow, negative]) => {
+  const outcomes = (
+    [
+      [yes, true],
+      [no, false],
+    ] as const
+  ).flatMap(([flow, negative]) => {
     if (flow === undefined) return [];
     f.resume(flow);
     return takeOutcomes(f, negative ? calculate(f, node, '-', constant(0), value) : f.stable(value));
@@ -206,4 +240,3 @@ export const INTRINSICS: ReadonlyMap<unknown, Intrinsic> = new Map<unknown, Intr
 export const LANGUAGE_FUNCTIONS: ReadonlySet<unknown> = new Set(
   Object.values(language).filter((value) => typeof value === 'function'),
 );
-

@@ -6,13 +6,22 @@
  */
 import type ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
+import { nullTest } from './conditions.ts';
 import type { Flow } from './flow.ts';
 import type { FunctionLowering } from './function.ts';
-import { nullTest } from './conditions.ts';
 import { scalarOperand } from './operand.ts';
 import { type Bounds, unionBounds } from './range.ts';
 import { orderOf } from './types.ts';
-import { type Memory, NULL, type ScalarKind, type Value, type ViewValue, isConstant, isNull, isScalar } from './value.ts';
+import {
+  isConstant,
+  isNull,
+  isScalar,
+  type Memory,
+  NULL,
+  type ScalarKind,
+  type Value,
+  type ViewValue,
+} from './value.ts';
 
 export interface Outcome {
   readonly flow: Flow;
@@ -117,7 +126,15 @@ function joinViews(f: FunctionLowering, node: ts.Node, outcomes: readonly Outcom
     f.within(flow, () => {
       if ('slot' in value.base) f.emit({ op: 'slotAddress', dst: reg, slot: value.base.slot, offset: value.offset });
       else if (value.offset === offset) f.emit({ op: 'move', dst: reg, src: value.base.reg });
-      else f.emit({ op: 'binary', kind: 'add', width: 64, dst: reg, a: { reg: value.base.reg }, b: { imm: BigInt(value.offset - offset) } });
+      else
+        f.emit({
+          op: 'binary',
+          kind: 'add',
+          width: 64,
+          dst: reg,
+          a: { reg: value.base.reg },
+          b: { imm: BigInt(value.offset - offset) },
+        });
       if ('reg' in value.base) f.inherit(reg, value.base.reg);
       f.setNonNull(reg);
     }),

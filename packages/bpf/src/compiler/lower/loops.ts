@@ -30,7 +30,6 @@ interface Counter {
 }
 
 export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: string | undefined): void {
-  f.enterScope();
   const counter = counterOf(f, node);
   const limits = limitsOf(f, node, counter);
   const bounds = headBounds(f, node, counter, limits);
@@ -38,7 +37,7 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
   makeVariable(f, f.frame, counter.symbol, counter.name, type, counter.start, false);
   const binding = f.frame.bindings.get(counter.symbol) as Extract<Binding, { kind: 'variable' }>;
   const head = f.loopHead();
-  if (head === undefined) return f.leaveScope();
+  if (head === undefined) return;
   const firstInside = f.registerCount;
   f.resume(head);
   forget(f, head, node);
@@ -61,13 +60,14 @@ export function lowerFor(f: FunctionLowering, node: ts.ForStatement, label: stri
     f.resume(f.join([no, ...jump.breaks]));
   });
   if (back !== undefined) refuseStale(f, back, uses, staleBefore, firstInside);
-  f.leaveScope();
 }
 
 function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
   const { initializer, condition, incrementor } = node;
-  if (initializer === undefined || condition === undefined || incrementor === undefined) return f.fail(node, say.loopShape());
-  if (!ts.isVariableDeclarationList(initializer) || initializer.declarations.length !== 1) return f.fail(initializer, say.loopShape());
+  if (initializer === undefined || condition === undefined || incrementor === undefined)
+    return f.fail(node, say.loopShape());
+  if (!ts.isVariableDeclarationList(initializer) || initializer.declarations.length !== 1)
+    return f.fail(initializer, say.loopShape());
   const { name, initializer: start } = initializer.declarations[0]!;
   if (!ts.isIdentifier(name) || start === undefined) return f.fail(initializer, say.loopShape());
   const symbol = f.unit.checker.getSymbolAtLocation(name)!;
@@ -75,13 +75,20 @@ function counterOf(f: FunctionLowering, node: ts.ForStatement): Counter {
   const first = numeric(f, start, f.stable(lower(f, start)));
   if (isBigint(first)) return f.fail(start, say.loopShape());
   const step = stepOf(f, incrementor, symbol);
-  return step === undefined || step === 0n ? f.fail(incrementor, say.loopShape()) : { name, symbol, start: first, step };
+  return step === undefined || step === 0n
+    ? f.fail(incrementor, say.loopShape())
+    : { name, symbol, start: first, step };
 }
 
 /** What `i++`, `i += 2`, `i--` ... add. */
 function stepOf(f: FunctionLowering, node: ts.Expression, counter: ts.Symbol): bigint | undefined {
-  const isCounter = (target: ts.Expression): boolean => ts.isIdentifier(target) && f.unit.checker.getSymbolAtLocation(target) === counter;
-  if ((ts.isPostfixUnaryExpression(node) || ts.isPrefixUnaryExpression(node)) && isStep(node.operator) && isCounter(node.operand)) {
+  const isCounter = (target: ts.Expression): boolean =>
+    ts.isIdentifier(target) && f.unit.checker.getSymbolAtLocation(target) === counter;
+  if (
+    (ts.isPostfixUnaryExpression(node) || ts.isPrefixUnaryExpression(node)) &&
+    isStep(node.operator) &&
+    isCounter(node.operand)
+  ) {
     return node.operator === ts.SyntaxKind.PlusPlusToken ? 1n : -1n;
   }
   if (!ts.isBinaryExpression(node) || !isCounter(node.left)) return undefined;
@@ -112,7 +119,10 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
     const number = numeric(f, limit, value);
     const target = unwrap(limit);
     const changes = ts.isIdentifier(target) && assigned.has(f.unit.checker.getSymbolAtLocation(target)!);
-    limits.push({ comparison, bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number) });
+    limits.push({
+      comparison,
+      bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number),
+    });
   };
   const visit = (expression: ts.Expression): void => {
     const part = unwrap(expression);
@@ -131,10 +141,22 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
   return limits;
 }
 
-const MIRRORED: Readonly<Record<Comparison, Comparison>> = { '<': '>', '<=': '>=', '>': '<', '>=': '<=', '===': '===', '!==': '!==' };
+const MIRRORED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>',
+  '<=': '>=',
+  '>': '<',
+  '>=': '<=',
+  '===': '===',
+  '!==': '!==',
+};
 
 /** The counter's range at the head of the loop; refuses loops that may run too long. */
-function headBounds(f: FunctionLowering, node: ts.ForStatement, { start, step }: Counter, limits: readonly Limit[]): Bounds {
+function headBounds(
+  f: FunctionLowering,
+  node: ts.ForStatement,
+  { start, step }: Counter,
+  limits: readonly Limit[],
+): Bounds {
   const first = f.boundsOf(start);
   const heads = limits.flatMap(({ comparison, bounds }) => {
     const head = headRange(comparison, first.range, bounds.range, step);
@@ -147,26 +169,24 @@ function headBounds(f: FunctionLowering, node: ts.ForStatement, { start, step }:
     undefined,
   );
   if (best === undefined) return f.fail(node.condition!, say.loopBound('no bound found'));
-  if (rounds(best.known) > MOST_ROUNDS) return f.fail(node.condition!, say.loopBound(describeRounds(rounds(best.known))));
+  if (rounds(best.known) > MOST_ROUNDS)
+    return f.fail(node.condition!, say.loopBound(describeRounds(rounds(best.known))));
   return { range: best.head, known: best.known };
 }
 
-const describeRounds = (rounds: bigint): string => (rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound');
+const describeRounds = (rounds: bigint): string =>
+  rounds < 1_000_000n ? `up to ${rounds}` : 'nothing known about the bound';
 
-/** From the first value to the one that fails the test. */
+/** From the first value to the one that fails the test; one step further where the first one does already. */
 function headRange(comparison: Comparison, first: Range, limit: Range, step: bigint): Range | undefined {
   const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
   const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
   if (step > 0n) {
-    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n + step));
-    if (comparison === '<=') return range(first.lo, max(first.hi, limit.hi + step));
-    const meets = first.lo === first.hi && limit.lo === limit.hi && limit.lo >= first.lo && (limit.lo - first.lo) % step === 0n;
-    return comparison === '!==' && meets ? range(first.lo, limit.lo) : undefined;
+    if (comparison === '<') return range(first.lo, max(first.hi, limit.hi - 1n) + step);
+    return comparison === '<=' ? range(first.lo, max(first.hi, limit.hi) + step) : undefined;
   }
-  if (comparison === '>') return range(min(first.lo, limit.lo + 1n + step), first.hi);
-  if (comparison === '>=') return range(min(first.lo, limit.lo + step), first.hi);
-  const meets = first.lo === first.hi && limit.lo === limit.hi && limit.lo <= first.lo && (first.lo - limit.lo) % -step === 0n;
-  return comparison === '!==' && meets ? range(limit.lo, first.hi) : undefined;
+  if (comparison === '>') return range(min(first.lo, limit.lo + 1n) + step, first.hi);
+  return comparison === '>=' ? range(min(first.lo, limit.lo) + step, first.hi) : undefined;
 }
 
 /** What a round may change is not known at the head. */
@@ -176,6 +196,7 @@ function forget(f: FunctionLowering, head: Flow, node: ts.Node): void {
     const binding = findBinding(f.frame, symbol)?.binding;
     if (binding?.kind === 'variable') registers.add(binding.reg);
   }
+  head.loaded.clear();
   for (const reg of registers) {
     head.bounds.delete(reg);
     head.nonNull.delete(reg);
@@ -205,10 +226,10 @@ function refuseStale(
 /** `for (const x of ARRAY)`: the body once for each element, with the element as a value of the build. */
 export function lowerForOf(f: FunctionLowering, node: ts.ForOfStatement, label: string | undefined): void {
   const iterable = lower(f, node.expression);
-  if (!isConstant(iterable) || !isIterable(iterable.value)) return f.fail(node.expression, say.forOf());
+  if (!isConstant(iterable) || !isIterable(iterable.value)) f.fail(node.expression, say.forOf());
   const elements = [...iterable.value];
-  if (elements.length > MOST_UNROLLED) return f.fail(node.expression, say.unrollTooLong(elements.length));
-  if (!ts.isVariableDeclarationList(node.initializer)) return f.fail(node.initializer, say.loopShape());
+  if (elements.length > MOST_UNROLLED) f.fail(node.expression, say.unrollTooLong(elements.length));
+  if (!ts.isVariableDeclarationList(node.initializer)) f.fail(node.initializer, say.loopShape());
   const { name } = node.initializer.declarations[0]!;
   const breaks: Flow[] = [];
   for (const element of elements) {

@@ -1,7 +1,7 @@
 /** Map methods and `only`. */
 import type ts from 'typescript';
-import type { MapDefinition } from '../../language/map.ts';
 import { MAP_HELPERS } from '../../language/helper.ts';
+import type { MapDefinition } from '../../language/map.ts';
 import { SilentError, say } from '../diagnostics.ts';
 import type { Operand, Register } from '../ir.ts';
 import { extend } from './arithmetic.ts';
@@ -15,6 +15,7 @@ import { addressOf, copy, viewOf } from './views.ts';
 export function mapProperty(f: FunctionLowering, map: MapDefinition, name: string): Value | undefined {
   if (name !== 'only' || !('only' in Object.getPrototypeOf(map)) || map.value === undefined) return undefined;
   const dst = f.newRegister();
+  f.unit.usedMaps.add(map);
   f.emit({ op: 'mapValueAddress', dst, map: map.name, offset: 0 });
   return { kind: 'view', struct: map.value, base: { reg: dst }, offset: 0, memory: 'map', nullable: false };
 }
@@ -22,7 +23,13 @@ export function mapProperty(f: FunctionLowering, map: MapDefinition, name: strin
 export const isMapMethod = (map: MapDefinition, name: string): boolean =>
   typeof (Object.getPrototypeOf(map) as Record<string, unknown>)[name] === 'function';
 
-export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map: MapDefinition, method: string, args: readonly Value[]): Value {
+export function callMapMethod(
+  f: FunctionLowering,
+  node: ts.CallExpression,
+  map: MapDefinition,
+  method: string,
+  args: readonly Value[],
+): Value {
   const at = (index: number): ts.Node => node.arguments[index] ?? node;
   const argument = (index: number): Value => args[index] ?? f.fail(node, say.mapMethod(method, map.type));
   const flags = (index: number): Operand => fitU32(f, at(index), 'the flags', argument(index));
@@ -31,6 +38,14 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
       return found(f, map, keyPointer(f, at(0), map, argument(0)));
     case 'at':
       return found(f, map, scratchKey(f, 4, fitU32(f, at(0), 'an index', argument(0))));
+    case 'atCpu': {
+      const cpu = fitU32(f, at(1), 'a CPU', argument(1));
+      const key = scratchKey(f, 4, fitU32(f, at(0), 'an index', argument(0)));
+      const dst = f.newRegister();
+      const args = [mapAddress(f, map), key, cpu];
+      f.emit({ op: 'call', helper: MAP_HELPERS.lookupPercpu, name: 'map_lookup_percpu_elem', dst, args });
+      return { kind: 'view', struct: map.value!, base: { reg: dst }, offset: 0, memory: 'map', nullable: true };
+    }
     case 'update': {
       const update = flags(2);
       const key = keyPointer(f, at(0), map, argument(0));
@@ -41,7 +56,10 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
       return mapCall(f, 'map_delete_elem', MAP_HELPERS.delete, map, [keyPointer(f, at(0), map, argument(0))]);
     case 'push': {
       const push = flags(1);
-      return mapCall(f, 'map_push_elem', MAP_HELPERS.push, map, [valuePointer(f, at(0), map, argument(0), 'read'), push]);
+      return mapCall(f, 'map_push_elem', MAP_HELPERS.push, map, [
+        valuePointer(f, at(0), map, argument(0), 'read'),
+        push,
+      ]);
     }
     case 'pop':
       return mapCall(f, 'map_pop_elem', MAP_HELPERS.pop, map, [valuePointer(f, at(0), map, argument(0), 'write')]);
@@ -49,7 +67,11 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
       const output = flags(1);
       const view = viewOf(f, at(0), argument(0));
       const size = { imm: BigInt(view.struct.size) };
-      return mapCall(f, 'ringbuf_output', MAP_HELPERS.ringOutput, map, [argumentPointer(f, at(0), view, 'read'), size, output]);
+      return mapCall(f, 'ringbuf_output', MAP_HELPERS.ringOutput, map, [
+        argumentPointer(f, at(0), view, 'read'),
+        size,
+        output,
+      ]);
     }
     default:
       return f.fail(node, say.mapMethod(method, map.type));
@@ -58,6 +80,7 @@ export function callMapMethod(f: FunctionLowering, node: ts.CallExpression, map:
 
 export function mapAddress(f: FunctionLowering, map: MapDefinition): Operand {
   const dst = f.newRegister();
+  f.unit.usedMaps.add(map);
   f.emit({ op: 'mapAddress', dst, map: map.name });
   return { reg: dst };
 }
@@ -84,7 +107,13 @@ function keyPointer(f: FunctionLowering, node: ts.Node, map: MapDefinition, valu
   return argumentPointer(f, node, view, 'map');
 }
 
-function valuePointer(f: FunctionLowering, node: ts.Node, map: MapDefinition, value: Value, use: 'read' | 'write'): Operand {
+function valuePointer(
+  f: FunctionLowering,
+  node: ts.Node,
+  map: MapDefinition,
+  value: Value,
+  use: 'read' | 'write',
+): Operand {
   const view = viewOf(f, node, value);
   const wanted = map.value!;
   if (view.struct.size !== wanted.size) return f.fail(node, say.differentStructs(view.struct.name, wanted.name));
@@ -104,7 +133,12 @@ function scratchKey(f: FunctionLowering, size: 1 | 2 | 4 | 8, key: Operand): Ope
  * The address of a view for a helper that reads it, writes it, or is a map operation. Most helpers take no packet pointers
  * and none takes a moved context pointer: what they only read is copied to the stack first.
  */
-export function argumentPointer(f: FunctionLowering, node: ts.Node, view: ViewValue, use: 'read' | 'write' | 'map'): Operand {
+export function argumentPointer(
+  f: FunctionLowering,
+  node: ts.Node,
+  view: ViewValue,
+  use: 'read' | 'write' | 'map',
+): Operand {
   const packet = view.memory === 'packet' && use !== 'map';
   const context = view.memory === 'context';
   if (!packet && !context) return addressOf(f, view);

@@ -34,7 +34,10 @@ export function operandOf(value: ScalarValue | ConstantValue): Operand {
 /** A register that holds the value, loading constants. */
 export function inRegister(f: FunctionLowering, operand: Operand): Register {
   if ('reg' in operand) return operand.reg;
-  const reg = f.newRegister({ range: { lo: operand.imm, hi: operand.imm }, known: { lo: operand.imm, hi: operand.imm } });
+  const reg = f.newRegister({
+    range: { lo: operand.imm, hi: operand.imm },
+    known: { lo: operand.imm, hi: operand.imm },
+  });
   f.emit({ op: 'const', dst: reg, value: operand.imm });
   return reg;
 }

@@ -12,7 +12,7 @@ import type { FunctionLowering } from './function.ts';
 import { fit, inRegister, numeric, operandOf } from './operand.ts';
 import { contains, range, seen, showRange, U16, U32 } from './range.ts';
 import { describe, isConstant, isStruct, type SkbValue, type Value } from './value.ts';
-import { provable } from './views.ts';
+import { provable, type StoreNodes } from './views.ts';
 
 /** Of `struct __sk_buff`. */
 const DATA = 76;
@@ -37,10 +37,16 @@ export function skbField(f: FunctionLowering, node: ts.Node, skb: SkbValue, name
 }
 
 /** Stores to the context come from registers: immediates are refused before Linux 6.4. */
-export function assignSkbField(f: FunctionLowering, node: ts.Node, skb: SkbValue, name: string, value: Value): void {
-  const field = fieldNamed(name) ?? f.fail(node, say.notMember(name, 'the packet'));
-  if (!field.writable) return f.fail(node, say.readOnlyField(name));
-  const src = inRegister(f, operandOf(fit(f, node, `skb.${name}`, 'u32', value)));
+export function assignSkbField(
+  f: FunctionLowering,
+  nodes: StoreNodes,
+  skb: SkbValue,
+  name: string,
+  value: Value,
+): void {
+  const field = fieldNamed(name) ?? f.fail(nodes.target, say.notMember(name, 'the packet'));
+  if (!field.writable) f.fail(nodes.target, say.readOnlyField(name));
+  const src = inRegister(f, operandOf(fit(f, nodes.value, `skb.${name}`, 'u32', value)));
   f.emit({ op: 'store', size: 4, base: { reg: skb.reg }, offset: field.offset, src: { reg: src } });
 }
 
@@ -66,7 +72,14 @@ export function headerView(f: FunctionLowering, node: ts.CallExpression, skb: Sk
     f.emit({ op: 'binary', kind: 'add', width: 64, dst: base, a: { reg: data }, b: operandOf(offset) });
   }
   const beyond = f.newRegister();
-  f.emit({ op: 'binary', kind: 'add', width: 64, dst: beyond, a: { reg: base }, b: { imm: BigInt(fixed + struct.size) } });
+  f.emit({
+    op: 'binary',
+    kind: 'add',
+    width: 64,
+    dst: beyond,
+    a: { reg: base },
+    b: { imm: BigInt(fixed + struct.size) },
+  });
   f.packetBases.add(base);
   const branches = f.branch('gt', 64, { reg: beyond }, { reg: end });
   if (branches !== undefined) {

@@ -99,6 +99,7 @@ export function knownOf(operator: RangeOperator, a: Range, b: Range): Range {
   const bits = operator === '|' || operator === '^' || operator === '<<' || operator === '>>';
   if (bits && !(isNonNegative(a) && isNonNegative(b))) return UNKNOWN;
   if ((operator === '<<' || operator === '>>') && !isExact(b)) return UNKNOWN;
+  if (operator === '*' && !(contains(U32, a) && contains(U32, b))) return UNKNOWN;
   const result = rangeOf(operator, a, b);
   return contains(U64, result) || contains(I64, result) ? result : UNKNOWN;
 }
@@ -134,7 +135,7 @@ const hull = (...values: bigint[]): Range =>
     values.reduce((a, b) => min(a, b)),
     values.reduce((a, b) => max(a, b)),
   );
-const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+export const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 /** The smallest 2^n - 1 that is at least `value`. */
 const maskOver = (value: bigint): bigint => (value <= 0n ? 0n : (1n << BigInt(value.toString(2).length)) - 1n);

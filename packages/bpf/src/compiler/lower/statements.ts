@@ -18,8 +18,8 @@ export function lowerBody(f: FunctionLowering, frame: Frame): void {
   if (body === undefined) return;
   const flags = ts.getCombinedModifierFlags(node);
   if (flags & ts.ModifierFlags.Async || node.asteriskToken !== undefined) f.fail(node, say.asyncFunction());
-  if (ts.isBlock(body)) return lowerStatements(f, body.statements);
-  f.located(body, () => frame.onReturn(body, body));
+  if (ts.isBlock(body)) lowerStatements(f, body.statements);
+  else f.located(body, () => frame.onReturn(body, body));
 }
 
 export function lowerStatements(f: FunctionLowering, statements: readonly ts.Statement[]): void {
@@ -35,11 +35,12 @@ export function lowerStatements(f: FunctionLowering, statements: readonly ts.Sta
 /** A function declared inside: like a `const` arrow. */
 function bindFunction(f: FunctionLowering, node: ts.FunctionDeclaration): void {
   const symbol = node.name === undefined ? undefined : f.unit.checker.getSymbolAtLocation(node.name);
-  if (symbol !== undefined) f.frame.bindings.set(symbol, { kind: 'value', value: { kind: 'closure', node, frame: f.frame } });
+  if (symbol !== undefined)
+    f.frame.bindings.set(symbol, { kind: 'value', value: { kind: 'closure', node, frame: f.frame } });
 }
 
 export function lowerStatement(f: FunctionLowering, node: ts.Statement, label?: string): void {
-  const { frame, flow, scopeDepth } = f;
+  const { frame, flow } = f;
   const jumps = frame.jumps.length;
   try {
     f.located(node, () => lowerOne(f, node, label));
@@ -47,39 +48,38 @@ export function lowerStatement(f: FunctionLowering, node: ts.Statement, label?: 
     f.unit.catch(error, node);
     f.frame = frame;
     frame.jumps.length = jumps;
-    f.leaveScopesTo(scopeDepth);
     f.resume(flow === undefined ? undefined : forkFlow(flow, f.newBlock()));
     if (ts.isVariableStatement(node)) for (const { name } of node.declarationList.declarations) poison(f, name);
   }
 }
 
 function lowerOne(f: FunctionLowering, node: ts.Statement, label: string | undefined): void {
-  if (ts.isBlock(node)) return lowerBlock(f, node);
-  if (ts.isVariableStatement(node)) return lowerDeclarations(f, node.declarationList);
-  if (ts.isExpressionStatement(node)) {
-    lower(f, node.expression);
-    return;
-  }
-  if (ts.isIfStatement(node)) return lowerIf(f, node);
-  if (ts.isReturnStatement(node)) return f.frame.onReturn(node.expression, node);
-  if (ts.isForStatement(node)) return lowerFor(f, node, label);
-  if (ts.isForOfStatement(node)) return lowerForOf(f, node, label);
-  if (ts.isSwitchStatement(node)) return lowerSwitch(f, node, label);
-  if (ts.isBreakStatement(node) || ts.isContinueStatement(node)) return lowerJump(f, node);
-  if (ts.isLabeledStatement(node)) return lowerStatement(f, node.statement, node.label.text);
-  if (ts.isEmptyStatement(node) || ts.isFunctionDeclaration(node)) return;
-  if (ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node)) return;
+  if (ts.isBlock(node)) lowerStatements(f, node.statements);
+  else if (ts.isVariableStatement(node)) lowerDeclarations(f, node.declarationList);
+  else if (ts.isExpressionStatement(node)) lower(f, node.expression);
+  else if (ts.isIfStatement(node)) lowerIf(f, node);
+  else if (ts.isReturnStatement(node)) f.frame.onReturn(node.expression, node);
+  else if (ts.isForStatement(node)) lowerFor(f, node, label);
+  else if (ts.isForOfStatement(node)) lowerForOf(f, node, label);
+  else if (ts.isSwitchStatement(node)) lowerSwitch(f, node, label);
+  else if (ts.isBreakStatement(node) || ts.isContinueStatement(node)) lowerJump(f, node);
+  else if (ts.isLabeledStatement(node)) lowerStatement(f, node.statement, node.label.text);
+  else if (!meansNothing(node)) refuse(f, node);
+}
+
+/** Declarations of functions were bound at the head of their block; types are gone at run time. */
+const meansNothing = (node: ts.Statement): boolean =>
+  ts.isEmptyStatement(node) ||
+  ts.isFunctionDeclaration(node) ||
+  ts.isInterfaceDeclaration(node) ||
+  ts.isTypeAliasDeclaration(node);
+
+function refuse(f: FunctionLowering, node: ts.Statement): never {
   if (ts.isWhileStatement(node) || ts.isDoStatement(node)) return f.fail(node, say.whileLoop());
   if (ts.isForInStatement(node)) return f.fail(node, say.forIn());
   if (ts.isTryStatement(node) || ts.isThrowStatement(node)) return f.fail(node, say.exception());
   if (ts.isClassDeclaration(node)) return f.fail(node, say.classInFunction());
   return f.fail(node, say.unsupportedSyntax(`this statement (${ts.SyntaxKind[node.kind]})`));
-}
-
-function lowerBlock(f: FunctionLowering, node: ts.Block): void {
-  f.enterScope();
-  lowerStatements(f, node.statements);
-  f.leaveScope();
 }
 
 export function lowerDeclarations(f: FunctionLowering, list: ts.VariableDeclarationList): void {
@@ -99,9 +99,11 @@ function lowerIf(f: FunctionLowering, node: ts.IfStatement): void {
 function lowerJump(f: FunctionLowering, node: ts.BreakStatement | ts.ContinueStatement): void {
   const label = node.label?.text;
   const isContinue = ts.isContinueStatement(node);
-  const target = f.frame.jumps.findLast((t) => (label === undefined ? !isContinue || t.continues !== undefined : t.label === label));
+  const target = f.frame.jumps.findLast((t) =>
+    label === undefined ? !isContinue || t.continues !== undefined : t.label === label,
+  );
   const flows = isContinue ? target?.continues : target?.breaks;
-  if (flows === undefined) return f.fail(node, say.label());
+  if (flows === undefined) f.fail(node, say.label());
   const flow = f.takeFlow();
   if (flow !== undefined) flows.push(flow);
 }
@@ -123,12 +125,10 @@ function lowerSwitch(f: FunctionLowering, node: ts.SwitchStatement, label: strin
   if (defaultIndex >= 0) entries[defaultIndex]!.push(otherwise);
   const breaks: Flow[] = [];
   f.frame.jumps.push({ label, breaks, continues: undefined });
-  f.enterScope();
   clauses.forEach((clause, index) => {
     f.resume(f.join([f.takeFlow(), ...entries[index]!]));
     lowerStatements(f, clause.statements);
   });
-  f.leaveScope();
   f.frame.jumps.pop();
   const last = f.takeFlow();
   f.resume(f.join([last, ...breaks, ...(defaultIndex < 0 ? [otherwise] : [])]));

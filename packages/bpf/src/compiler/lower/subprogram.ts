@@ -9,21 +9,22 @@ import { SilentError, say } from '../diagnostics.ts';
 import type { Operand } from '../ir.ts';
 import { nullablePointer } from './assignments.ts';
 import { nameOf, type ProgramFunction, refuseRecursion } from './calls.ts';
-import { bindParameters, checkAnnotation } from './declare.ts';
+import { bindParameters, checkAnnotation, parametersOf } from './declare.ts';
 import { lower } from './expressions.ts';
 import { FunctionLowering } from './function.ts';
-import { inRegister, numeric, scalarOperand } from './operand.ts';
-import { type Bounds, type Range, SCALAR_RANGES, unionBounds, UNKNOWN, unseen } from './range.ts';
+import { inRegister, scalarOperand } from './operand.ts';
+import { type Bounds, type Range, SCALAR_RANGES, UNKNOWN, union, unseen } from './range.ts';
 import { lowerBody } from './statements.ts';
-import { scalarOfAnnotation } from './types.ts';
+import { orderOf, scalarOfAnnotation } from './types.ts';
 import { type ProgramContext, uniqueName } from './unit.ts';
 import {
   describe,
   isConstant,
-  isNull,
   isScalar,
   kindOfScalar,
+  NULL,
   type ScalarKind,
+  type ScalarValue,
   UNDEFINED,
   type Value,
   type ViewValue,
@@ -37,6 +38,7 @@ export interface Subprogram {
 
 type Result =
   | { readonly kind: 'nothing' }
+  | { readonly kind: 'null' }
   | { readonly kind: 'scalar'; readonly type: ScalarKind; readonly range: Range }
   | { readonly kind: 'view'; readonly view: ViewValue };
 
@@ -45,10 +47,16 @@ export function isSubprogram(node: ts.FunctionLikeDeclaration): boolean {
   return ts.getJSDocTags(holder).some((tag) => tag.tagName.text === 'subprog');
 }
 
-export function callSubprogram(f: FunctionLowering, node: ts.CallExpression, target: ProgramFunction, args: readonly Value[]): Value {
+export function callSubprogram(
+  f: FunctionLowering,
+  node: ts.CallExpression,
+  target: ProgramFunction,
+  args: readonly Value[],
+): Value {
   if (target.lexical !== undefined) return f.fail(node, say.callbackFunction());
   f.settle();
-  const passed = args.map((value, index) => pass(f, node.arguments[index] ?? node, target.node.parameters[index], value));
+  const parameters = parametersOf(target.node);
+  const passed = args.map((value, index) => pass(f, node.arguments[index] ?? node, parameters[index], value));
   const operands = passed.flatMap(({ operand }) => (operand === undefined ? [] : [operand]));
   if (operands.length > 5) return f.fail(node, say.argumentCount(nameOf(target.node), operands.length));
   const key = [target.node.pos, target.node.getSourceFile().fileName, ...passed.map((p) => p.key(f.program))].join(' ');
@@ -56,7 +64,11 @@ export function callSubprogram(f: FunctionLowering, node: ts.CallExpression, tar
   const subprogram = known ?? compileSubprogram(f, node, target, passed);
   f.program.subprograms.set(key, subprogram);
   const result = resultValue(f, subprogram.result);
-  const dst = isScalar(result) ? result.reg : result.kind === 'view' && 'reg' in result.base ? result.base.reg : f.newRegister();
+  const dst = isScalar(result)
+    ? result.reg
+    : result.kind === 'view' && 'reg' in result.base
+      ? result.base.reg
+      : f.newRegister();
   f.emit({ op: 'callFunction', name: subprogram.name, dst, args: operands });
   if (subprogram.moves) f.packetMoved();
   if (result.kind === 'view' && !result.nullable) f.setNonNull(dst);
@@ -71,12 +83,17 @@ interface Passed {
   readonly receive: (f: FunctionLowering) => Value;
 }
 
-function pass(f: FunctionLowering, node: ts.Node, parameter: ts.ParameterDeclaration | undefined, value: Value): Passed {
+function pass(
+  f: FunctionLowering,
+  node: ts.Node,
+  parameter: ts.ParameterDeclaration | undefined,
+  value: Value,
+): Passed {
   if (value.kind === 'poison') throw new SilentError();
   const scalar = scalarOfAnnotation(f.unit, parameter?.type);
   if (isScalar(value) || (isConstant(value) && scalar !== undefined)) {
     if (scalar === undefined && value.kind === 'number') {
-      return f.fail(node, say.needsAnnotation(parameter?.name.getText() ?? 'the parameter'));
+      return f.fail(node, say.parameterAnnotation(parameter?.name.getText() ?? '?'));
     }
     checkAnnotation(f, node, `parameter "${parameter?.name.getText()}"`, parameter?.type, value);
     const kind = scalar === undefined ? (value.kind as ScalarKind) : kindOfScalar(scalar);
@@ -91,7 +108,11 @@ function pass(f: FunctionLowering, node: ts.Node, parameter: ts.ParameterDeclara
     return { operand: undefined, key: (program) => `#${identityOf(program, value.value)}`, receive: () => value };
   }
   if (value.kind === 'skb') {
-    return { operand: { reg: value.reg }, key: () => 'skb', receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }) };
+    return {
+      operand: { reg: value.reg },
+      key: () => 'skb',
+      receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }),
+    };
   }
   if (value.kind !== 'view') return f.fail(node, say.subprogramValue(describe(value)));
   return passView(f, node, value);
@@ -102,7 +123,8 @@ function passView(f: FunctionLowering, node: ts.Node, value: ViewValue): Passed 
   const nullable = value.nullable && !f.isNonNull(value.base);
   if ('reg' in value.base) {
     const moved = f.staleSince(value.base.reg);
-    if (moved !== undefined) return f.fail(node, say.staleView(), [{ at: moved, text: 'the packet may have moved at' }]);
+    if (moved !== undefined)
+      return f.fail(node, say.staleView(), [{ at: moved, text: 'the packet may have moved at' }]);
   }
   const isContext = value.memory === 'context' && 'reg' in value.base;
   const operand = isContext ? value.base : { reg: nullablePointer(f, value) };
@@ -132,7 +154,12 @@ function identityOf(program: ProgramContext, value: unknown): number {
   return program.identities.size - 1;
 }
 
-function compileSubprogram(f: FunctionLowering, callSite: ts.Node, target: ProgramFunction, passed: readonly Passed[]): Subprogram {
+function compileSubprogram(
+  f: FunctionLowering,
+  callSite: ts.Node,
+  target: ProgramFunction,
+  passed: readonly Passed[],
+): Subprogram {
   const { node } = target;
   refuseRecursion(f, callSite, node);
   const name = uniqueName(f.program, nameOf(node));
@@ -164,44 +191,52 @@ function compileSubprogram(f: FunctionLowering, callSite: ts.Node, target: Progr
 
 /** Emits the return and gives what the function's results have in common so far. */
 function giveBack(f: FunctionLowering, node: ts.Node, value: Value, before: Result | undefined): Result {
-  if (isConstant(value) && value.value === undefined) {
-    f.return({ imm: 0n });
-    return before ?? { kind: 'nothing' };
+  const now = emitReturn(f, node, value);
+  if (before === undefined || before.kind === 'nothing') return now;
+  if (now.kind === 'view' && before.kind === 'view') {
+    const [one, other] = [now.view, before.view];
+    if (one.struct !== other.struct) return f.fail(node, say.differentStructs(one.struct.name, other.struct.name));
+    const memory = one.memory === other.memory ? one.memory : 'any';
+    return { kind: 'view', view: { ...one, memory, nullable: one.nullable || other.nullable } };
   }
-  if (isNull(value)) {
+  if (now.kind === 'scalar' && before.kind === 'scalar') {
+    const range = union(now.range, before.range);
+    // A constant's own kind is only a number.
+    return { kind: 'scalar', type: now.type === 'number' ? before.type : now.type, range };
+  }
+  const view = now.kind === 'view' ? now.view : before.kind === 'view' ? before.view : undefined;
+  return view === undefined ? now : { kind: 'view', view: { ...view, nullable: true } };
+}
+
+function emitReturn(f: FunctionLowering, node: ts.Node, value: Value): Result {
+  if (isConstant(value) && (value.value === undefined || value.value === null)) {
     f.return({ imm: 0n });
-    if (before?.kind !== 'view') return before ?? { kind: 'nothing' };
-    return { kind: 'view', view: { ...before.view, nullable: true } };
+    return value.value === null ? { kind: 'null' } : { kind: 'nothing' };
   }
   if (value.kind === 'view') {
-    if (value.memory === 'stack' || 'slot' in value.base) return f.fail(node, say.subprogramValue('a view of the stack back from'));
+    if (value.memory === 'stack') return f.fail(node, say.subprogramResult());
     const pointer = nullablePointer(f, value);
-    const nullable = value.nullable || before?.kind !== undefined;
     f.return({ reg: pointer });
-    return { kind: 'view', view: { ...value, base: { reg: pointer }, offset: 0, nullable } };
+    return { kind: 'view', view: { ...value, base: { reg: pointer }, offset: 0 } };
   }
   const operand = scalarOperand(f, node, value);
-  const bounds = f.boundsOf(value as never);
+  const { range } = f.boundsOf(value as ScalarValue);
   f.return(operand);
-  const type = isScalar(value) ? value.kind : constantKind(f, node, value);
-  const earlier = before?.kind === 'scalar' ? before : undefined;
-  const range = earlier === undefined ? bounds.range : unionBounds(unseen(earlier.range), bounds).range;
-  return { kind: 'scalar', type: earlier?.type ?? type, range };
+  return { kind: 'scalar', type: isScalar(value) ? value.kind : constantKind(f, node, value), range };
 }
 
 function constantKind(f: FunctionLowering, node: ts.Node, value: Value): ScalarKind {
   if (isConstant(value) && typeof value.value === 'boolean') return 'boolean';
   if (isConstant(value) && typeof value.value === 'bigint') return 'bigint';
-  numeric(f, node, value);
-  return 'number';
+  return orderOf(f.unit, f.unit.checker.getTypeAtLocation(node)) ?? 'number';
 }
 
 function resultValue(f: FunctionLowering, result: Result): Value {
   if (result.kind === 'nothing') return UNDEFINED;
+  if (result.kind === 'null') return NULL;
   if (result.kind === 'scalar') return f.scalar(result.type, unseen(result.range));
   const reg = f.newRegister();
   if (result.view.memory === 'packet' || result.view.memory === 'any') f.packetBases.add(reg);
   f.setFresh(reg);
   return { ...result.view, base: { reg }, offset: 0, nullable: true };
 }
-

@@ -4,6 +4,7 @@
 import type ts from 'typescript';
 import type { BuildTime } from '../build-time.ts';
 import { CompileError, type Diagnostic, diagnosticAt, placeOf, SilentError, say } from '../diagnostics.ts';
+import type { MapDefinition } from '../../language/map.ts';
 import type { IrFunction, Position } from '../ir.ts';
 import type { Source } from '../program.ts';
 import type { Subprogram } from './subprogram.ts';
@@ -17,6 +18,8 @@ export class Unit {
   readonly buildTime: BuildTime;
   readonly files: ts.SourceFile[] = [];
   readonly diagnostics: Diagnostic[] = [];
+  /** Maps that some program uses. */
+  readonly usedMaps = new Set<MapDefinition>();
   /** Statements given up so far, also those whose diagnostic is already noted. */
   failures = 0;
   readonly #fileNumbers = new Map<ts.SourceFile, number>();
@@ -53,9 +56,8 @@ export class Unit {
     if (error instanceof TooManyErrors) throw error;
     this.failures++;
     if (error instanceof SilentError) return;
-    if (error instanceof CompileError) return this.report(error.diagnostic);
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.report(diagnosticAt(placeOf(node), say.internal(text)));
+    this.report(error instanceof CompileError ? error.diagnostic : diagnosticAt(placeOf(node), say.internal(text)));
   }
 }
 

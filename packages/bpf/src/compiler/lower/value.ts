@@ -95,7 +95,9 @@ export function kindOfScalar(scalar: ScalarName): ScalarKind {
 export const registerOf = (value: ScalarValue): Operand => ({ reg: value.reg });
 
 export function isStruct(value: unknown): value is Struct<Fields> {
-  return typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'struct' && 'layout' in value;
+  return (
+    typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'struct' && 'layout' in value
+  );
 }
 
 export const isMap = (value: unknown): value is MapDefinition => value instanceof MapDefinition;
@@ -109,7 +111,9 @@ export interface ProgramValue {
 }
 
 export function isProgram(value: unknown): value is ProgramValue {
-  return typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'program' && 'run' in value;
+  return (
+    typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'program' && 'run' in value
+  );
 }
 
 /** A value in words, for diagnostics. */

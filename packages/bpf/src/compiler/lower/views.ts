@@ -13,10 +13,23 @@ import type { Flow } from './flow.ts';
 import type { FunctionLowering } from './function.ts';
 import { fit, inRegister, type Numeric, numeric, operandOf } from './operand.ts';
 import { boundsOf, contains, exactly, range, SCALAR_RANGES, seen, showRange } from './range.ts';
-import { describe, isConstant, isStruct, kindOfScalar, type Location, type ScalarValue, type Value, type ViewValue } from './value.ts';
+import {
+  describe,
+  isConstant,
+  isStruct,
+  kindOfScalar,
+  type Location,
+  type ScalarValue,
+  type Value,
+  type ViewValue,
+} from './value.ts';
 
 /** Refuses views that may be null or stale here. Every access goes through it. */
-export function usable<V extends Location>(f: FunctionLowering, node: ts.Node, view: V & { readonly nullable?: boolean }): V {
+export function usable<V extends Location>(
+  f: FunctionLowering,
+  node: ts.Node,
+  view: V & { readonly nullable?: boolean },
+): V {
   if ('slot' in view.base) return view;
   const { reg } = view.base;
   if (view.nullable === true) {
@@ -59,11 +72,17 @@ export function load(f: FunctionLowering, { scalar, size, signed }: Scalar<unkno
   return value;
 }
 
-export function storeField(f: FunctionLowering, node: ts.Node, view: ViewValue, name: string, value: Value): void {
-  const { field, offset } = layoutOf(f, node, view.struct, name);
-  if (field.kind !== 'scalar') return f.fail(node, say.readOnlyField(name));
-  const fitting = fit(f, node, `field "${name}"`, field.scalar, value);
-  store(f, field.size, within(usable(f, node, view), offset), operandOf(fitting));
+/** What an error points at: about the place, or about the value. */
+export interface StoreNodes {
+  readonly target: ts.Node;
+  readonly value: ts.Node;
+}
+
+export function storeField(f: FunctionLowering, nodes: StoreNodes, view: ViewValue, name: string, value: Value): void {
+  const { field, offset } = layoutOf(f, nodes.target, view.struct, name);
+  if (field.kind !== 'scalar') f.fail(nodes.target, say.readOnlyField(name));
+  const fitting = fit(f, nodes.value, `field "${name}"`, field.scalar, value);
+  store(f, field.size, within(usable(f, nodes.target, view), offset), operandOf(fitting));
 }
 
 function store(f: FunctionLowering, size: 1 | 2 | 4 | 8, { base, offset }: Location, src: Operand): void {
@@ -102,7 +121,7 @@ export function elementOf(f: FunctionLowering, node: ts.Node, elements: Elements
 /** `a.set(i, value)`. */
 export function storeElement(f: FunctionLowering, node: ts.Node, elements: Elements, index: Value, value: Value): void {
   const { element } = elements.field;
-  if (element.kind !== 'scalar') return f.fail(node, say.notMember('set', 'an array of structs'));
+  if (element.kind !== 'scalar') f.fail(node, say.notMember('set', 'an array of structs'));
   const fitting = fit(f, node, 'an element', element.scalar, value);
   store(f, element.size, locate(f, node, elements, index), operandOf(fitting));
 }
@@ -126,7 +145,14 @@ function locate(f: FunctionLowering, node: ts.Node, elements: Elements, index: V
       ? binary(f, 'mul', 64, operandOf(bounded), { imm: size }, boundsOf('*', f.boundsOf(bounded), seen(exactly(size))))
       : power === 0n
         ? bounded
-        : binary(f, 'shl', 64, operandOf(bounded), { imm: power }, boundsOf('<<', f.boundsOf(bounded), seen(exactly(power))));
+        : binary(
+            f,
+            'shl',
+            64,
+            operandOf(bounded),
+            { imm: power },
+            boundsOf('<<', f.boundsOf(bounded), seen(exactly(power))),
+          );
   const base: Register =
     'reg' in elements.base ? elements.base.reg : inRegister(f, addressOf(f, { ...elements, offset: 0 }));
   const reg = f.newRegister();
@@ -159,7 +185,8 @@ export function provable(f: FunctionLowering, number: Numeric, most: bigint): Nu
 /** `stack(S)` and `stack(S, { ... })`: a zeroed slot, but for the bytes that the initialiser stores anyway. */
 export function stackView(f: FunctionLowering, node: ts.CallExpression): ViewValue {
   const struct = lower(f, node.arguments[0]!);
-  if (struct.kind !== 'constant' || !isStruct(struct.value)) return f.fail(node, say.notCallable('stack() without a struct'));
+  if (struct.kind !== 'constant' || !isStruct(struct.value))
+    return f.fail(node, say.notCallable('stack() without a struct'));
   const initial = initialValues(f, node.arguments[1]);
   const type = struct.value;
   const slot = f.newSlot(type.size, node);
@@ -171,7 +198,7 @@ export function stackView(f: FunctionLowering, node: ts.CallExpression): ViewVal
     stored.fill(1, offset, offset + field.size);
   }
   zero(f, view, stored);
-  for (const { name, value, node: at } of initial) storeField(f, at, view, name, value);
+  for (const { name, value, node: at } of initial) storeField(f, { target: at, value: at }, view, name, value);
   return view;
 }
 
@@ -185,7 +212,8 @@ function initialValues(f: FunctionLowering, node: ts.Expression | undefined): In
   if (node === undefined) return [];
   if (!ts.isObjectLiteralExpression(node)) {
     const value = lower(f, node);
-    if (!isConstant(value) || typeof value.value !== 'object' || value.value === null) return f.fail(node, say.objectLiteral());
+    if (!isConstant(value) || typeof value.value !== 'object' || value.value === null)
+      return f.fail(node, say.objectLiteral());
     return Object.entries(value.value).map(([name, v]) => ({ name, value: { kind: 'constant', value: v }, node }));
   }
   return node.properties.map((property) => {
@@ -200,7 +228,8 @@ function initialValues(f: FunctionLowering, node: ts.Expression | undefined): In
 
 /** Zeros in the widest stores; words that `stored` covers are left out. */
 function zero(f: FunctionLowering, view: Location, stored: Uint8Array): void {
-  const covered = (from: number, size: number): boolean => stored.subarray(from, from + size).every((byte) => byte === 1);
+  const covered = (from: number, size: number): boolean =>
+    stored.subarray(from, from + size).every((byte) => byte === 1);
   for (let at = 0; at < stored.length; at += 8) {
     if (covered(at, 8)) continue;
     if (covered(at, 4)) store(f, 4, within(view, at + 4), { imm: 0n });
@@ -221,7 +250,7 @@ export function assign(f: FunctionLowering, node: ts.Node, to: ViewValue, from: 
 }
 
 export function copy(f: FunctionLowering, node: ts.Node, to: ViewValue, from: ViewValue, bytes: number): void {
-  if (bytes > 512) return f.fail(node, say.copySize(bytes));
+  if (bytes > 512) f.fail(node, say.copySize(bytes));
   for (const { at, size } of chunks(bytes, [to, from])) {
     const dst = f.newRegister();
     f.emit({ op: 'load', dst, size, base: from.base, offset: from.offset + at });
@@ -283,5 +312,8 @@ function allows(side: ViewValue, at: number, size: number): boolean {
 export function viewOf(f: FunctionLowering, node: ts.Node, value: Value): ViewValue {
   if (value.kind === 'view') return usable(f, node, value);
   if (value.kind === 'poison') throw new SilentError();
-  return f.fail(node, isConstant(value) && value.value === null ? say.maybeNull() : say.notMember('a field', describe(value)));
+  return f.fail(
+    node,
+    isConstant(value) && value.value === null ? say.maybeNull() : say.notMember('a field', describe(value)),
+  );
 }
