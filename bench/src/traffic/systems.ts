@@ -4,6 +4,8 @@
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { compile, formatDiagnostic } from '@ipvsd/bpf/compiler';
+import { attachTc, loadCollection } from '@ipvsd/bpf/kernel';
 import { type Command, type ForwardingMethod, KernelDirector, plainTunnel, type ServiceId } from '@ipvsd/director';
 import { inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { BULK_PORT, REQUEST_PORT } from '../load/protocol.ts';
@@ -72,12 +74,7 @@ const RECIPES: readonly Recipe[] = [
     make: (site) => {
       site.shareVip();
       site.replyDirectly();
-      for (const [i, real] of REALS.entries()) {
-        withRoutes(real, (routes) => {
-          routes.addIpip(`t${site.number}`, { local: site.reals[i]!, remote: `10.${site.number}.${i + 1}.1` });
-          routes.setUp(`t${site.number}`);
-        });
-      }
+      endTunnels(site);
       return ipvsd(site, 'tunnel');
     },
   },
@@ -106,6 +103,30 @@ export function makeSystems(wanted: readonly string[]): { systems: System[]; lef
     }
   }
   return { systems, leftOut };
+}
+
+/** The real servers take the outer header off. */
+function endTunnels(site: Site): void {
+  for (const [i, real] of REALS.entries()) {
+    try {
+      withRoutes(real, (routes) => {
+        routes.addIpip(`t${site.number}`, { local: site.reals[i]!, remote: `10.${site.number}.${i + 1}.1` });
+        routes.setUp(`t${site.number}`);
+      });
+    } catch {
+      // This kernel has no such interfaces.
+      decapsulateOn(`s${site.number}`, real);
+    }
+  }
+}
+
+const DECAPSULATE = fileURLToPath(new URL('../../src/stage/decapsulate.ts', import.meta.url));
+
+function decapsulateOn(interfaceName: string, namespace: string): void {
+  const { spec, diagnostics } = compile(DECAPSULATE);
+  if (spec === undefined) throw new Error(diagnostics.map((diagnostic) => formatDiagnostic(diagnostic)).join('\n'));
+  const program = loadCollection(spec).program('decapsulate');
+  attachTc(program, { interface: interfaceName, direction: 'ingress', namespace });
 }
 
 /** By the kernel's own routes: half of the connections to each real server, by a hash of addresses and ports. */
