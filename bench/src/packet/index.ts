@@ -12,7 +12,7 @@ import type { Row } from '../report/compare.ts';
 import { estimate, seeded } from '../report/statistics.ts';
 import { figure, formatTable } from '../report/table.ts';
 import { removeLeftovers } from '../stage/cleanup.ts';
-import { empty, type Flows, type Packet, type Timing, timeProgram } from './driver.ts';
+import { Driver, empty, type Flows, type Packet, type Timing, timeProgram } from './driver.ts';
 import { type Ends, fragment, segment, unreachable } from './frames.ts';
 import { Ground, serviceCommands } from './ground.ts';
 
@@ -202,6 +202,8 @@ class PacketBench {
     this.#ground.forget();
     rows.push(this.#timeNew(`${title} new`, request, clients(1 << 24)));
     this.#ground.forget();
+    rows.push(this.#timeAnew(`${title} new, the port used before`, request, clients(4096)));
+    this.#ground.forget();
     if (method === 'masq') {
       time('ACK of no connection', this.#packet('client', segment(request, 'A'), clients(MANY)), 0);
       time('fragment', this.#packet('client', fragment(request), clients(MANY)), 0);
@@ -244,6 +246,31 @@ class PacketBench {
     );
     this.#add('packet', what, median, spread, 'ns');
     return ['new', figure(median, 0), figure(spread, 1), verdict === TC_ACT_REDIRECT ? '' : `verdict ${verdict}`];
+  }
+
+  /** Clients that come back from the same port: each connection ends by RST, and then its SYN is timed. */
+  #timeAnew(what: string, request: Ends, flows: Flows): string[] {
+    const packet = (flags: string): Packet => this.#packet('client', segment(request, flags), flows);
+    return this.#ground.inside(() => {
+      const drivers = ['S', 'A', 'R'].map((flags) => new Driver(packet(flags), this.#ingress));
+      const [syn, ack, rst] = drivers as [Driver, Driver, Driver];
+      const idle = new Driver(packet('S'), empty());
+      syn.run(flows.count);
+      let verdict = 0;
+      const times = Array.from({ length: this.#timing.batches }, () => {
+        ack.run(flows.count);
+        rst.run(flows.count);
+        const before = idle.run(flows.count).ns;
+        const run = syn.run(flows.count);
+        verdict = run.verdict;
+        return run.ns - before;
+      });
+      for (const driver of [...drivers, idle]) driver.close();
+      const { median, spread } = estimate(times, this.#random);
+      this.#add('packet', what, median, spread, 'ns');
+      const wrong = verdict === TC_ACT_REDIRECT ? '' : `verdict ${verdict}`;
+      return ['new, the port used before', figure(median, 0), figure(spread, 1), wrong];
+    });
   }
 
   #establish(request: Ends, flows: Flows): void {
