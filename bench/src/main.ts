@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { compare, parseResult, type Result } from './report/compare.ts';
 import { figure, formatTable } from './report/table.ts';
 import { undoAll } from './stage/cleanup.ts';
+import type { TrafficResult } from './traffic/index.ts';
 
 const USAGE = `Usage: npm run bench -- [COMMAND] [OPTIONS]
 
@@ -17,6 +18,7 @@ const USAGE = `Usage: npm run bench -- [COMMAND] [OPTIONS]
   packet               nanoseconds per packet, instructions, verifier steps
   scale                memory and time as connections and services grow
   compiler             our programs beside the same logic by clang
+  chart RESULT         the picture of a result that is there already
   compare OLD [NEW]    what got slower; NEW is the newest result unless given
 
   --quick              less than 3 minutes
@@ -48,6 +50,7 @@ async function main(): Promise<number> {
     say(USAGE);
     return 0;
   }
+  if (command === 'chart') return drawChart(rest, values.chart);
   if (command === 'compare') return compareFiles(rest, values.json);
   const { quick } = values;
   const seed = Number(values.seed ?? Date.now() % 1_000_000);
@@ -70,6 +73,16 @@ async function main(): Promise<number> {
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(`${RESULTS}${command}.json`, `${line}\n`);
   if (values.json) process.stdout.write(`${line}\n`);
+  return 0;
+}
+
+async function drawChart([file]: readonly string[], picture: string | undefined): Promise<number> {
+  if (file === undefined) throw new Error(`Cannot draw: no result is given\n${USAGE}`);
+  const { CHART, chartOf } = await import('./traffic/index.ts');
+  const result = parseResult(readFileSync(file, 'utf8'));
+  if (result.bench !== 'traffic')
+    throw new Error(`Cannot draw: the result is of "${result.bench}", must be of traffic`);
+  writeFileSync(picture ?? CHART, chartOf(result as TrafficResult));
   return 0;
 }
 

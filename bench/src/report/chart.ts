@@ -61,9 +61,9 @@ ${drawn.join('\n')}
 const STYLE = [
   'text{font:12px system-ui,"Segoe UI",Helvetica,Arial,sans-serif;fill:#24292f}',
   '.page{fill:#fff}.title{font-size:18px;font-weight:600}.note,.tick{fill:#57606a}.tick{font-size:10px}',
-  '.panel{font-size:13px;font-weight:600}.own{font-weight:600}',
+  '.panel{font-size:13px;font-weight:600}.own{font-weight:600}.figure{paint-order:stroke;stroke:#fff;stroke-width:4px}',
   '.bar{fill:#afb8c1}.bar.own{fill:#0969da}.base{stroke:#cf222e;stroke-dasharray:3 3}.range{stroke:#24292f}.axis{stroke:#d0d7de}',
-  '@media(prefers-color-scheme:dark){text{fill:#e6edf3}.page{fill:#0d1117}.note,.tick{fill:#8d96a0}',
+  '@media(prefers-color-scheme:dark){text{fill:#e6edf3}.page{fill:#0d1117}.note,.tick{fill:#8d96a0}.figure{stroke:#0d1117}',
   '.bar{fill:#484f58}.bar.own{fill:#2f81f7}.base{stroke:#ff7b72}.range{stroke:#e6edf3}.axis{stroke:#30363d}}',
 ].join('');
 
@@ -81,8 +81,8 @@ function renderPanel({ title, bars }: Panel, labels: readonly string[], width: n
   return [
     `<text class="panel" x="0" y="18">${markup(title)}</text>`,
     `<line class="axis" x1="${LABELS}" y1="${TITLE - 4}" x2="${LABELS}" y2="${bottom}"/>`,
-    ...rows,
     `<line class="base" x1="${round(x(1))}" y1="${TITLE - 4}" x2="${round(x(1))}" y2="${bottom}"/>`,
+    ...rows,
     ...ticks,
   ].join('');
 }

@@ -68,3 +68,11 @@ test('a result is read from a file of its own and from the last line of an outpu
 test('results of different benches are not compared', () => {
   expect(() => compare(result(), { bench: 'packet', rows: [] })).toThrow(/one is of "traffic"/);
 });
+
+test('where one of the runs was noisy, CPU time is compared and not rates', () => {
+  const row = { load: 'cps', system: 'a', spread: 0.01, cpuRatio: 1, cpuSpread: 0.01 };
+  const calm = { ...result({ ...row, ratio: 1 }), noise: { noisy: false } };
+  const noisy = { ...result({ ...row, ratio: 0.5 }), noise: { noisy: true } };
+  expect(compare(calm, noisy).map(({ verdict }) => verdict)).toEqual(['same']);
+  expect(compare(calm, { ...noisy, noise: { noisy: false } }).map(({ verdict }) => verdict)).toEqual(['slower']);
+});

@@ -8,11 +8,15 @@ export interface Row {
   readonly value?: number;
   readonly unit?: string;
   readonly spread: number;
+  /** The ratio by CPU time, which holds on a machine that is shared. */
+  readonly cpuRatio?: number;
+  readonly cpuSpread?: number;
 }
 
 export interface Result {
   readonly bench: string;
   readonly rows: readonly Row[];
+  readonly noise?: { readonly noisy: boolean };
 }
 
 export type Verdict = 'slower' | 'faster' | 'same' | 'new' | 'gone';
@@ -34,11 +38,19 @@ export function compare(before: Result, after: Result): Change[] {
   if (before.bench !== after.bench) {
     throw new Error(`Cannot compare results: one is of "${before.bench}", the other of "${after.bench}"`);
   }
-  const old = new Map(before.rows.map((row) => [keyOf(row), row]));
-  const changes = after.rows.map((row) => changeOf(old.get(keyOf(row)), row));
-  const fresh = new Set(after.rows.map(keyOf));
-  const gone = before.rows.filter((row) => !fresh.has(keyOf(row))).map((row) => changeOf(row, undefined));
+  // Rates of a shared machine say little, so where one run was noisy both are compared by CPU time.
+  const noisy = before.noise?.noisy === true || after.noise?.noisy === true;
+  const [beforeRows, afterRows] = [before, after].map(({ rows }) => (noisy ? rows.map(byCpu) : rows)) as [Row[], Row[]];
+  const old = new Map(beforeRows.map((row) => [keyOf(row), row]));
+  const changes = afterRows.map((row) => changeOf(old.get(keyOf(row)), row));
+  const fresh = new Set(afterRows.map(keyOf));
+  const gone = beforeRows.filter((row) => !fresh.has(keyOf(row))).map((row) => changeOf(row, undefined));
   return [...changes, ...gone];
+}
+
+function byCpu(row: Row): Row {
+  const { cpuRatio: ratio, cpuSpread: spread } = row;
+  return ratio === undefined || spread === undefined ? row : { ...row, ratio, spread };
 }
 
 function changeOf(before: Row | undefined, after: Row | undefined): Change {

@@ -10,7 +10,7 @@ import { installPackages } from '../stage/packages.ts';
 import { layGround } from '../stage/site.ts';
 import { Bench, type Experiment } from './measure.ts';
 import { rowsOf, type TrafficRow, undisturbed } from './rows.ts';
-import { type LeftOut, makeSystems, SYSTEM_NAMES, type System } from './systems.ts';
+import { LABELS, type LeftOut, makeSystems, SYSTEM_NAMES, type System } from './systems.ts';
 
 export interface TrafficOptions {
   readonly quick: boolean;
@@ -114,7 +114,7 @@ export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
   const noise = judgeNoise(probes, taken / Math.max(1, slices));
   const result: TrafficResult = { bench: 'traffic', quick, seed, noise, leftOut, rows };
   say(summary(result, working));
-  if (options.chart !== undefined) writeFileSync(options.chart, chartOf(result, working));
+  if (options.chart !== undefined) writeFileSync(options.chart, chartOf(result));
   return result;
 }
 
@@ -163,38 +163,54 @@ function tableOf(experiment: Experiment, rows: readonly TrafficRow[]): string {
   return formatTable(head, body);
 }
 
-/** One table of all ratios. */
+/** One table of all ratios; on a shared machine another by CPU time, which holds there too. */
 function summary({ rows, noise }: TrafficResult, systems: readonly System[]): string {
   const loads = [...new Set(rows.map(({ load }) => load))];
-  const cell = (system: string, load: string): string => {
-    const row = rows.find((candidate) => candidate.system === system && candidate.load === load);
-    return row === undefined ? '-' : `${row.ratio.toFixed(2)} ±${row.spread.toFixed(2)}`;
+  const table = (value: (row: TrafficRow) => readonly [number, number]): string => {
+    const cell = (system: string, load: string): string => {
+      const row = rows.find((candidate) => candidate.system === system && candidate.load === load);
+      return row === undefined
+        ? '-'
+        : value(row)
+            .map((n) => n.toFixed(2))
+            .join(' ±');
+    };
+    return formatTable(
+      ['system', ...loads],
+      systems.map(({ name }) => [name, ...loads.map((load) => cell(name, load))]),
+    );
   };
-  const body = systems.map(({ name }) => [name, ...loads.map((load) => cell(name, load))]);
-  const share = `${Math.round(noise.disturbed * 100)} % of the spin probes took more than 1.5 times the calm ${Math.round(noise.calmUs)} us`;
-  const taken = `somebody else had the core in ${Math.round(noise.taken * 100)} % of the slices`;
-  const mark = `${noise.noisy ? 'NOISY RUN' : 'calm run'}: ${share}, ${taken}\n`;
-  return `Plain routing = 1.00, median of rounds and half of its 95 % interval\n${formatTable(['system', ...loads], body)}${mark}`;
+  const percent = (share: number): number => Math.round(share * 100);
+  const byRate = `Plain routing = 1.00, median of rounds and half of its 95 % interval\n${table((row) => [row.ratio, row.spread])}`;
+  const byCpu = `The same by CPU time\n${table((row) => [row.cpuRatio, row.cpuSpread])}`;
+  const why =
+    `${percent(noise.disturbed)} % of the spin probes took more than 1.5 times the calm ${Math.round(noise.calmUs)} us, ` +
+    `somebody else had the core in ${percent(noise.taken)} % of the slices\n`;
+  return `${byRate}\n${noise.noisy ? `${byCpu}\nNOISY RUN: ` : 'calm run: '}${why}`;
 }
 
 const PANELS = ['cps', 'keepalive', 'bulk', 'bulk-1500'];
 
-function chartOf({ rows, noise }: TrafficResult, systems: readonly System[]): string {
+export function chartOf({ rows, noise }: TrafficResult): string {
   const panels = EXPERIMENTS.filter(({ name }) => PANELS.includes(name)).map(({ name, title }) => ({
     title,
-    bars: systems.flatMap((system) => {
-      const row = rows.find((candidate) => candidate.load === name && candidate.system === system.name);
-      return row === undefined
-        ? []
-        : [{ label: system.title, own: system.own, ratio: row.ratio, low: row.low, high: row.high }];
+    bars: LABELS.flatMap((label) => {
+      const row = rows.find((candidate) => candidate.load === name && candidate.system === label.name);
+      return row === undefined ? [] : [{ label: label.title, own: label.own, ...barOf(row, noise.noisy) }];
     }),
   }));
-  const note = `Client, director and real servers on one core, plain routing = 1.00; lines are 95 % intervals${noise.noisy ? '; a noisy run' : ''}`;
+  const measure = noise.noisy ? 'by CPU time per operation, as the machine was shared' : 'by rate';
   return renderChart({
     title: 'A director beside what users would pick instead',
-    note,
+    note: `Client, director and real servers on one core; plain routing = 1.00, ${measure}; lines are 95 % intervals`,
     panels: panels.filter(({ bars }) => bars.length > 0),
   });
+}
+
+function barOf(row: TrafficRow, byCpu: boolean): { ratio: number; low: number; high: number } {
+  if (!byCpu) return row;
+  const { cpuRatio: ratio, cpuSpread: spread } = row;
+  return { ratio, low: ratio - spread, high: ratio + spread };
 }
 
 export const CHART = fileURLToPath(new URL('../../chart.svg', import.meta.url));

@@ -86,6 +86,8 @@ const RECIPES: readonly Recipe[] = [
 ];
 
 export const SYSTEM_NAMES: readonly string[] = RECIPES.map(({ name }) => name);
+/** As pictures name them, and in their order. */
+export const LABELS = RECIPES.map(({ name, title, own = false }) => ({ name, title, own }));
 
 /** Every system that can be set up here, and why the others cannot. */
 export function makeSystems(wanted: readonly string[]): { systems: System[]; leftOut: LeftOut[] } {
