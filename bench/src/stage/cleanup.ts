@@ -9,7 +9,8 @@ import { deleteNamespace, inNamespace, listNamespaces } from '@ipvsd/linux';
 export const PREFIX = 'ipvsd-bench-';
 /** Bears the process's number, so that another's is known to be alive. */
 export const MINE = `${PREFIX}${process.pid}`;
-export const CGROUPS = '/sys/fs/cgroup/unified';
+/** Version 2 alone, or beside version 1. */
+export const CGROUPS = existsSync('/sys/fs/cgroup/cgroup.controllers') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/unified';
 
 const undos: (() => void)[] = [];
 let listening = false;

@@ -1,6 +1,7 @@
 /** `npm run bench`: all systems under real traffic, one table of ratios and a chart. */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { renderChart } from '../report/chart.ts';
 import { judgeNoise, type Noise, seeded } from '../report/statistics.ts';
@@ -82,7 +83,8 @@ export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
   installPackages(['iproute2', 'nftables', 'haproxy', 'nginx-light', 'libnginx-mod-stream'], say);
   removeLeftovers();
   // Off the core that is measured.
-  execFileSync('taskset', ['-acp', '1', String(process.pid)], { stdio: 'ignore' });
+  const cores = cpus().length;
+  if (cores > 1) execFileSync('taskset', ['-acp', '1', String(process.pid)], { stdio: 'ignore' });
   layGround();
   const { systems, leftOut } = makeSystems(options.systems ?? SYSTEM_NAMES);
   const bench = await Bench.open();
@@ -96,6 +98,10 @@ export async function traffic(options: TrafficOptions): Promise<TrafficResult> {
   let [slices, taken] = [0, 0];
   for (const part of EXPERIMENTS) {
     if (options.loads !== undefined && !options.loads.includes(part.name)) continue;
+    if (part.placement === 'two' && cores === 1) {
+      leftOut.push({ system: part.name, reason: 'it needs two cores' });
+      continue;
+    }
     const experiment: Experiment = { ...part, ...sizeOf(part, quick) };
     leftOut.push(...(await bench.place(experiment.placement, working)));
     const samples = await bench.run(experiment, working, random, (round) => {
