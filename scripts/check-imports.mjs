@@ -10,6 +10,7 @@ const MAY_IMPORT = {
   ipvsadm: ['director'],
   keepalived: ['linux', 'director'],
   load: ['linux', 'director'],
+  conformance: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'],
   ipvsd: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'],
 };
 const DOORS = [

@@ -3,21 +3,22 @@
  * verifier does with them, and nanoseconds, both on the same maps and the same packets in turn.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { CollectionSpec } from '@ipvsd/bpf';
 import { compile, formatDiagnostic } from '@ipvsd/bpf/compiler';
-import { KernelMap, type KernelProgram, loadCollection, skbContext } from '@ipvsd/bpf/kernel';
-import { compiledPrograms, ingress, udpFrame } from '@ipvsd/ipvs';
+import { type KernelProgram, loadCollection, skbContext, type TestResult } from '@ipvsd/bpf/kernel';
+import { udpFrame } from '@ipvsd/ipvs';
 import { Driver, empty, type Flows, type Packet } from '../packet/driver.ts';
 import { type Ends, fragment, segment, unreachable } from '../packet/frames.ts';
-import { Ground, serviceCommands } from '../packet/ground.ts';
+import { Wires } from '../packet/ground.ts';
 import type { Row } from '../report/compare.ts';
 import { type Estimate, estimate, seeded } from '../report/statistics.ts';
 import { figure, formatTable } from '../report/table.ts';
 import { MINE, removeLeftovers, undoAtEnd } from '../stage/cleanup.ts';
 import { installPackages } from '../stage/packages.ts';
 import { readObject } from './elf.ts';
+import { furnish } from './furnish.ts';
 import { layoutHeader } from './layout.ts';
 
 export interface CompilerOptions {
@@ -38,7 +39,14 @@ export interface CompilerResult {
 const TWINS = fileURLToPath(new URL('../../c/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../../packages/bpf/examples/', import.meta.url));
 const FOLDER = `/tmp/${MINE}-c`;
+const DIRECTOR = fileURLToPath(new URL('../../src/compiler/director.ts', import.meta.url));
 const MANY = 8192;
+const REAL_PORT = 8080;
+const SIZES = { connections: 131_072, free_slots: 131_072, flows4: 262_144, flows6: 262_144 };
+const SERVICES = [
+  { family: 'ipv4', address: '10.9.0.1', real: '10.3.0.1', client: '10.64.0.0', otherClient: '10.96.0.0' },
+  { family: 'ipv6', address: 'fd09::1', real: 'fd03::1', client: 'fd64::', otherClient: 'fd64::1:0:0' },
+].map((service) => ({ ...service, port: 80, realPort: REAL_PORT }));
 
 export async function compiler({ quick, seed, say }: CompilerOptions): Promise<CompilerResult> {
   removeLeftovers();
@@ -77,8 +85,7 @@ class CompilerBench {
 
   /** One of the compiler's own examples: small, and the same for as long as they are. */
   example(name: string): void {
-    const { spec, diagnostics } = compile(`${EXAMPLES}${name}.ts`);
-    if (spec === undefined) throw new Error(diagnostics.map((diagnostic) => formatDiagnostic(diagnostic)).join('\n'));
+    const spec = compiled(`${EXAMPLES}${name}.ts`);
     const ours = loadCollection(spec);
     const theirs = loadCollection(compileTwin(name, spec), { reuseMaps: ours.maps });
     const pair = { ours: ours.program(name), theirs: [...theirs.programs.values()][0]! };
@@ -94,91 +101,59 @@ class CompilerBench {
     ours.close();
   }
 
-  /** The whole packet path, on one director's maps. */
+  /** A whole journey, director.ts and director.c, on the same maps. */
   director(): void {
-    const ground = new Ground('compiler', 262_144);
-    const spec = compiledPrograms();
-    const pins = readdirSync(ground.plane.folder);
-    const maps = new Map(
-      spec.maps
-        .filter(({ name }) => pins.includes(name))
-        .map(({ name }) => [name, KernelMap.fromPin(`${ground.plane.folder}/${name}`)]),
-    );
-    const theirs = loadCollection(compileTwin('director', spec), { reuseMaps: maps });
-    const pair = { ours: ground.plane.program(ingress.name), theirs: [...theirs.programs.values()][0]! };
-    this.#size('director', pair);
+    const wires = new Wires('compiler');
+    const spec = compiled(DIRECTOR);
+    const twin = compileTwin('director', spec);
+    const withPair = (work: (pair: Pair) => void): void => {
+      const ours = loadCollection(spec, { maxEntries: SIZES });
+      const theirs = loadCollection(twin, { reuseMaps: ours.maps });
+      furnish(ours, SERVICES);
+      wires.inside(() => work({ ours: ours.program('director'), theirs: [...theirs.programs.values()][0]! }));
+      theirs.close();
+      ours.close();
+    };
+    withPair((pair) => this.#size('director', pair));
+    for (const { family, address, real, client, otherClient } of SERVICES) {
+      const request: Ends = { source: client, destination: address, sourcePort: 1024, destinationPort: 80 };
+      const answer: Ends = { source: real, destination: client, sourcePort: REAL_PORT, destinationPort: 1024 };
+      const told: TestResult[][] = [];
+      withPair(({ ours }) => told.push(tell(wires, ours, request, answer)));
+      withPair(({ theirs }) => told.push(tell(wires, theirs, request, answer)));
+      for (const [i, [name]] of life(request, answer).entries()) {
+        this.#same(`${family} ${name}`, told[0]![i]!, told[1]![i]!);
+      }
 
-    for (const [family, vip, real, client, otherClient] of [
-      ['ipv4', '10.9.0.1', '10.3.0.1', '10.64.0.0', '10.96.0.0'],
-      ['ipv6', 'fd09::1', 'fd03::1', 'fd64::', 'fd64::1:0:0'],
-    ] as const) {
-      ground.execute(serviceCommands({ address: vip, port: 80, realServers: [{ address: real, port: 8080 }] }));
-      const request: Ends = { source: client, destination: vip, sourcePort: 1024, destinationPort: 80 };
-      const answer: Ends = { source: real, destination: client, sourcePort: 8080, destinationPort: 1024 };
-      this.#treatAlike(ground, pair, family, request, answer);
-      ground.forget();
-
-      const clients = (count: number): Flows => ({ varying: 'source', base: client, count, address: vip, port: 80 });
+      const clients = (count: number): Flows => ({ varying: 'source', base: client, count, address, port: 80 });
       const of = (side: 'client' | 'real', frame: Uint8Array, flows: Flows): Packet => ({
-        ...ground.arriving(side, frame),
+        ...wires.arriving(side, frame),
         flows,
       });
-      const time = (what: string, packet: Packet, repeat = 16_384, batches = this.#batches, other = packet): void =>
-        ground.inside(() => this.#timePackets(`${family} ${what}`, [packet, other, packet], pair, repeat, batches));
       for (const [name, count] of [
         ['', 1],
         [`, ${MANY} connections`, MANY],
       ] as const) {
-        ground.inside(() => {
+        withPair((pair) => {
           for (const flags of ['S', 'A']) {
             const driver = new Driver(of('client', segment(request, flags), clients(count)), pair.ours);
             driver.run(count);
             driver.close();
           }
+          this.#timePackets(`${family} request${name}`, of('client', segment(request, 'A'), clients(count)), pair);
+          const replies: Flows = { varying: 'destination', base: client, count, address: real, port: REAL_PORT };
+          this.#timePackets(`${family} reply${name}`, of('real', segment(answer, 'A'), replies), pair);
         });
-        time(`request${name}`, of('client', segment(request, 'A'), clients(count)));
-        const replies: Flows = { varying: 'destination', base: client, count, address: real, port: 8080 };
-        time(`reply${name}`, of('real', segment(answer, 'A'), replies));
       }
-      ground.forget();
-      // Each has clients of its own, and both together must fit the smaller table.
-      const fresh = (base: string): Packet => of('client', segment(request, 'S'), { ...clients(1 << 24), base });
-      time('new', fresh(client), 2048, 14, fresh(otherClient));
-      ground.forget();
-      const miss = { ...request, destination: real };
-      time('of no virtual service', of('client', segment(miss, 'A'), { ...clients(MANY), address: real }));
-    }
-    theirs.close();
-    for (const map of maps.values()) map.close();
-    ground.remove();
-  }
-
-  /** A connection's life and some strangers, told to each in turn: verdicts and packets must agree. */
-  #treatAlike(ground: Ground, pair: Pair, family: string, request: Ends, answer: Ends): void {
-    const frames: readonly (readonly [string, 'client' | 'real', Uint8Array])[] = [
-      ['SYN', 'client', segment(request, 'S')],
-      ['SYN ACK', 'real', segment(answer, 'SA')],
-      ['ACK', 'client', segment(request, 'A')],
-      ['data', 'client', segment(request, 'PA')],
-      ['FIN', 'real', segment(answer, 'FA')],
-      ['FIN of the client', 'client', segment(request, 'FA')],
-      ['RST', 'client', segment(request, 'R')],
-      ['SYN again', 'client', segment(request, 'S')],
-      ['ACK of no connection', 'client', segment({ ...request, sourcePort: 9 }, 'A')],
-      ['no virtual service', 'client', segment({ ...request, destinationPort: 9 }, 'S')],
-      ['fragment', 'client', fragment(request)],
-      ['ICMP error', 'client', unreachable(request.source, answer)],
-    ];
-    const tell = (program: KernelProgram) => {
-      const results = frames.map(([, side, frame]) => {
-        const { frame: data, context } = ground.arriving(side, frame);
-        return ground.inside(() => program.testRun({ data, context }));
+      withPair((pair) => {
+        // Each has clients of its own, and both together must fit the tables.
+        const fresh = (base: string): Packet => of('client', segment(request, 'S'), { ...clients(1 << 24), base });
+        this.#timePackets(`${family} new`, fresh(client), pair, 2048, 14, fresh(otherClient));
+        const miss = of('client', segment({ ...request, destination: real }, 'A'), { ...clients(MANY), address: real });
+        this.#timePackets(`${family} of no virtual service`, miss, pair);
       });
-      ground.forget();
-      return results;
-    };
-    const [ours, theirs] = [tell(pair.ours), tell(pair.theirs)];
-    for (const [i, [name]] of frames.entries()) this.#same(`${family} ${name}`, ours[i]!, theirs[i]!);
+    }
+    wires.remove();
   }
 
   #same(what: string, a: { retval: number; data: Uint8Array }, b: { retval: number; data: Uint8Array }): void {
@@ -188,19 +163,15 @@ class CompilerBench {
 
   #timePackets(
     what: string,
-    packets: readonly Packet[],
+    packet: Packet,
     { ours, theirs }: Pair,
-    repeat: number,
-    batches: number,
+    repeat = 16_384,
+    batches = this.#batches,
+    others = packet,
   ): void {
-    const drivers = [ours, theirs, empty()].map((target, i) => new Driver(packets[i]!, target));
-    this.#time(
-      'director',
-      what,
-      () => drivers.map((driver) => driver.run(repeat).ns) as [number, number, number],
-      batches,
-    );
-    for (const driver of drivers) driver.close();
+    const [a, b, idle] = [new Driver(packet, ours), new Driver(others, theirs), new Driver(packet, empty())] as const;
+    this.#time('director', what, () => [a.run(repeat).ns, b.run(repeat).ns, idle.run(repeat).ns], batches);
+    for (const driver of [a, b, idle]) driver.close();
   }
 
   /** `batch` times ours, clang's and the empty program, one after the other. */
@@ -248,6 +219,37 @@ class CompilerBench {
     this.#say(`${formatTable(['nanoseconds', 'ours', 'clang', 'ratio', '±'], this.#times)}\n`);
     for (const difference of this.differences) this.#say(`not the same logic: ${difference}\n`);
   }
+}
+
+function compiled(file: string): CollectionSpec {
+  const { spec, diagnostics } = compile(file);
+  if (spec === undefined) throw new Error(diagnostics.map((diagnostic) => formatDiagnostic(diagnostic)).join('\n'));
+  return spec;
+}
+
+/** A connection's life, and some strangers. */
+function life(request: Ends, answer: Ends): readonly (readonly [string, 'client' | 'real', Uint8Array])[] {
+  return [
+    ['SYN', 'client', segment(request, 'S')],
+    ['SYN ACK', 'real', segment(answer, 'SA')],
+    ['ACK', 'client', segment(request, 'A')],
+    ['data', 'client', segment(request, 'PA')],
+    ['FIN', 'real', segment(answer, 'FA')],
+    ['FIN of the client', 'client', segment(request, 'FA')],
+    ['RST', 'client', segment(request, 'R')],
+    ['SYN again', 'client', segment(request, 'S')],
+    ['ACK of no connection', 'client', segment({ ...request, sourcePort: 9 }, 'A')],
+    ['no virtual service', 'client', segment({ ...request, destinationPort: 9 }, 'S')],
+    ['fragment', 'client', fragment(request)],
+    ['ICMP error', 'client', unreachable(request.source, answer)],
+  ];
+}
+
+function tell(wires: Wires, program: KernelProgram, request: Ends, answer: Ends): TestResult[] {
+  return life(request, answer).map(([, side, frame]) => {
+    const { frame: data, context } = wires.arriving(side, frame);
+    return program.testRun({ data, context });
+  });
 }
 
 /** The C file of that name, for maps as `spec` has them. */

@@ -1,4 +1,4 @@
-/** The C twin works on our maps, so it must see our structs: their layout as a C header, made from the structs themselves. */
+/** The C twin works on the same maps, so it must see the same structs: their layout as a C header, made from the structs themselves. */
 import type { Field, Fields, Struct } from '@ipvsd/bpf';
 import { FibLookup, RedirectNeighbour } from '@ipvsd/bpf';
 import {
@@ -22,7 +22,7 @@ import {
   Tuple4,
   Tuple6,
   ticksOf,
-} from '@ipvsd/ipvs';
+} from './director.ts';
 
 const STRUCTS: readonly Struct<Fields>[] = [
   Tuple4,

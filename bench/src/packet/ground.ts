@@ -28,14 +28,13 @@ const NEXT_HOPS = { client: ['10.1.0.2', 'fd01::2'], real: ['10.2.0.2', 'fd02::2
 /** Where clients and real servers are, each behind a next hop, as they would be. */
 export const NETWORKS = { client: ['10.64.0.0/10', 'fd64::/32'], real: ['10.3.0.0/16', 'fd03::/64'] } as const;
 
-export class Ground {
+/** The namespace and its two sides. */
+export class Wires {
   readonly namespace: string;
-  readonly #director: KernelDirector;
-  readonly plane: KernelPlane;
   readonly client: Face;
   readonly real: Face;
 
-  constructor(name: string, maxConnections: number) {
+  constructor(name: string) {
     this.namespace = `${MINE}-${name}`;
     const far = `${this.namespace}-far`;
     for (const namespace of [far, this.namespace]) {
@@ -45,8 +44,6 @@ export class Ground {
     [this.client, this.real] = [this.#face('client', far), this.#face('real', far)];
     writeSysctl('net.ipv4.ip_forward', 1, this.namespace);
     writeSysctl('net.ipv6.conf.all.forwarding', 1, this.namespace);
-    this.#director = new KernelDirector({ maxConnections });
-    this.plane = this.inside(() => this.#director.make().plane);
   }
 
   remove(): void {
@@ -73,6 +70,26 @@ export class Ground {
       const { ifindex, mac } = routes.link(side);
       return { ifindex, mac: parseMac(mac) };
     });
+  }
+
+  /** As a frame that arrives on one side. */
+  arriving(side: 'client' | 'real', frame: Uint8Array): { frame: Uint8Array; context: Uint8Array } {
+    const { ifindex, mac } = this[side];
+    const addressed = frame.slice();
+    addressed.set(mac);
+    return { frame: addressed, context: skbContext({ ifindex, ingressIfindex: ifindex }) };
+  }
+}
+
+/** With a director in it. */
+export class Ground extends Wires {
+  readonly #director: KernelDirector;
+  readonly plane: KernelPlane;
+
+  constructor(name: string, maxConnections: number) {
+    super(name);
+    this.#director = new KernelDirector({ maxConnections });
+    this.plane = this.inside(() => this.#director.make().plane);
   }
 
   execute(commands: readonly Command[]): void {
@@ -113,14 +130,6 @@ export class Ground {
     const s = Settings.on(store.lookup(key)!);
     s.clock = ticks;
     store.update(key, bytesOf(s));
-  }
-
-  /** As a frame that arrives on one side. */
-  arriving(side: 'client' | 'real', frame: Uint8Array): { frame: Uint8Array; context: Uint8Array } {
-    const { ifindex, mac } = this[side];
-    const addressed = frame.slice();
-    addressed.set(mac);
-    return { frame: addressed, context: skbContext({ ifindex, ingressIfindex: ifindex }) };
   }
 }
 

@@ -151,6 +151,8 @@ describeKernel('a NAT cluster on the real kernel', () => {
     ipvsadm('-a', '-t', `${VIP4}:7000`, '-r', '192.168.45.2:7000', '-m');
     const read = `let n = 0; require('net').connect(7000, '${VIP4}').on('data', (c) => (n += c.length)).on('close', () => console.log(n))`;
     expect(client.run(node, ['-e', read]).stdout.trim()).toBe(`${megabytes << 20}`);
+    // Counters are published every two seconds.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
     const line = ipvsadm('-Ln', '-t', `${VIP4}:7000`, '--stats', '--exact')
       .split('\n')
       .find((l) => l.startsWith('TCP'))!;

@@ -57,7 +57,8 @@ describe('a program of several files', () => {
 
   test('runs in Node as it is', () => {
     const world = new World({ now: () => 0n, random: () => 0 });
-    const run = (length: number): number => world.runTc(exports['first'] as TcProgram, new NodeSkb(new Uint8Array(length)));
+    const run = (length: number): number =>
+      world.runTc(exports['first'] as TcProgram, new NodeSkb(new Uint8Array(length)));
     expect([run(60), run(1501)]).toEqual([5, 2]);
   });
 
@@ -70,7 +71,10 @@ test('a file anywhere on disk can import the language', () => {
   const folder = mkdtempSync(join(tmpdir(), 'bpf-'));
   try {
     const entry = join(folder, 'drop.ts');
-    writeFileSync(entry, "import { TC_ACT_SHOT, tcProgram } from '@ipvsd/bpf';\nexport const drop = tcProgram('drop', () => TC_ACT_SHOT);\n");
+    writeFileSync(
+      entry,
+      "import { TC_ACT_SHOT, tcProgram } from '@ipvsd/bpf';\nexport const drop = tcProgram('drop', () => TC_ACT_SHOT);\n",
+    );
     expect(expectFine(compile(entry)).spec.programs[0]?.lines[0]).toMatchObject({ line: 2 });
   } finally {
     rmSync(folder, { recursive: true });
@@ -85,8 +89,9 @@ test('a missing entry is a diagnostic', () => {
 
 test('an exception at build time is found in the file it comes from', () => {
   const files = {
-    '/p/main.ts': "import { tcProgram } from '@ipvsd/bpf';\nimport { made } from './made.ts';\nexport const p = tcProgram('p', () => made);\n",
-    '/p/made.ts': "const list: number[] = [];\nexport const made: number = list.map((x) => x)[0]!.toFixed().length;\n",
+    '/p/main.ts':
+      "import { tcProgram } from '@ipvsd/bpf';\nimport { made } from './made.ts';\nexport const p = tcProgram('p', () => made);\n",
+    '/p/made.ts': 'const list: number[] = [];\nexport const made: number = list.map((x) => x)[0]!.toFixed().length;\n',
   };
   const [diagnostic] = compile('/p/main.ts', { files }).diagnostics;
   expect(diagnostic).toMatchObject({ file: '/p/made.ts', line: 2, code: 'BPF1004' });

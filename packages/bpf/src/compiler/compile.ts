@@ -97,9 +97,11 @@ function programsOf(
       declarationOf(source, s),
     ]),
   );
+  const seen = new Set<ProgramValue>();
   const names = new Set<string>();
   return Object.entries(exported).flatMap(([name, value]) => {
-    if (!isProgram(value)) return [];
+    if (!isProgram(value) || seen.has(value)) return [];
+    seen.add(value);
     const node = nodes.get(name) ?? source.entry;
     if (names.has(value.name)) unit.report(diagnosticAt(placeOf(node), say.sameProgramName(value.name)));
     if (!/^[A-Za-z0-9_.]{1,15}$/.test(value.name))

@@ -284,7 +284,17 @@ function send(number: number): void {
   verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
   const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);
-  expect(Buffer.from(here.data).toString('hex'), `bytes of ${story}`).toBe(Buffer.from(skb.bytes).toString('hex'));
+  const [ours, theirs] = [here.data, skb.bytes].map((bytes) => Buffer.from(withoutChance(frame, bytes)).toString('hex'));
+  expect(ours, `bytes of ${story}`).toBe(theirs);
+}
+
+/** The IPv4 id of an ICMP message that the director makes is drawn at random, and its header checksum follows. */
+function withoutChance(sent: Uint8Array, received: Uint8Array): Uint8Array {
+  const made = received[12] === 8 && received[13] === 0 && received[23] === 1 && sent[23] !== 1;
+  if (!made) return received;
+  const copy = received.slice();
+  for (const at of [18, 19, 24, 25]) copy[at] = 0;
+  return copy;
 }
 
 let cachedServerMac: Uint8Array | undefined;

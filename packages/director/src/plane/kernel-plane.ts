@@ -26,7 +26,7 @@ import {
   openTcAttachment,
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
-import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep } from '@ipvsd/ipvs';
+import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep, zero } from '@ipvsd/ipvs';
 import {
   currentNamespaceCookie,
   findBpfFileSystem,
@@ -38,7 +38,6 @@ import {
 import { allocation } from './allocation.ts';
 import type { Plane } from './plane.ts';
 import { registry } from './registry.ts';
-import { serverBases, serviceCarries } from './stats.ts';
 import { trash } from './stored-table.ts';
 
 const NEEDED: readonly FeatureName[] = [
@@ -55,8 +54,8 @@ const NEEDED: readonly FeatureName[] = [
 ];
 
 /** Maps that only user space uses: no program brings them along. */
-const USER_MAPS: readonly MapDefinition[] = [allocation, registry, serverBases, serviceCarries, trash];
-const PINNED_PROGRAMS: readonly string[] = [ingress.name, server.name, start.name, sweep.name, drop.name];
+const USER_MAPS: readonly MapDefinition[] = [allocation, registry, trash];
+const PINNED_PROGRAMS: readonly string[] = [ingress.name, server.name, start.name, sweep.name, drop.name, zero.name];
 
 const LOCK_FOLDER = '/run/ipvsd/lock';
 const INGRESS_PRIORITY = 1;

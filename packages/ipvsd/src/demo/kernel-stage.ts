@@ -1,5 +1,6 @@
 /** The demo's stage in the kernel: five network namespaces, real sockets, real packets. */
 import { spawnSync } from 'node:child_process';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { KernelDirector, type ServiceId } from '@ipvsd/director';
 import { inNamespace } from '@ipvsd/linux';
@@ -81,6 +82,10 @@ export class KernelStage implements Stage {
       failures: figure('Failed requests') + Number(bad ?? 0) + (requests - complete),
       milliseconds: Math.round(figure('Time taken for tests') * 1000),
     };
+  }
+
+  async settle(): Promise<void> {
+    await setTimeout(2500);
   }
 
   realServers(): readonly ServedBy[] {

@@ -1,26 +1,28 @@
 /**
  * Equal endings become one: twenty inlined copies of "count the reason, return" end alike, registers and all.
  *
- * Only rare blocks that leave the function: a frequent one would pay for the room it saves with a jump.
+ * Only blocks that leave the function, and of frequent ones only those that are there many times over: they pay for the
+ * room they save with a jump.
  */
 import type { MachineBlock, MachineEnd, MachineFunction, MachineInstruction } from './machine.ts';
 import { retargetMachine } from './machine.ts';
 
 const RARE = 0.1;
+const MANY = 3;
 
 /** Block numbers stay; those that nobody goes to any more are dropped by emission. */
 export function mergeEndings(machine: MachineFunction): MachineFunction {
   let blocks = machine.blocks;
   for (;;) {
-    const first = new Map<string, number>();
-    const instead = new Map<number, number>();
+    const equal = new Map<string, number[]>();
     blocks.forEach((block, id) => {
-      const key = keyOf(blocks, block);
-      if (key === undefined) return;
-      const known = first.get(key);
-      if (known === undefined) first.set(key, id);
-      else instead.set(id, known);
+      if (leaves(blocks, block.end)) equal.set(keyOf(block), [...(equal.get(keyOf(block)) ?? []), id]);
     });
+    const instead = new Map<number, number>();
+    for (const [first, ...others] of equal.values()) {
+      const copies = others.length + 1;
+      for (const other of others) if (copies >= MANY || blocks[other]!.frequency <= RARE) instead.set(other, first!);
+    }
     const merged = blocks.map((block) => ({
       ...block,
       end: retargetMachine(block.end, (to) => instead.get(to) ?? to),
@@ -32,8 +34,7 @@ export function mergeEndings(machine: MachineFunction): MachineFunction {
 }
 
 /** Equal keys, equal code. A block that goes on may be merged once what follows it has been. */
-function keyOf(blocks: readonly MachineBlock[], { code, end, frequency }: MachineBlock): string | undefined {
-  if (frequency > RARE || !leaves(blocks, end)) return undefined;
+function keyOf({ code, end }: MachineBlock): string {
   const text = code.map((one) => JSON.stringify(withoutPosition(one), bigintAsText)).join();
   return `${text} ${JSON.stringify(withoutPosition(end))}`;
 }

@@ -8,8 +8,9 @@ import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
 import type { Condition } from '../ir.ts';
 import { inlineCondition } from './calls.ts';
-import { lower, lowerOperands, unwrap } from './expressions.ts';
+import { lower, lowerOperands, symbolOf, unwrap } from './expressions.ts';
 import type { Flow } from './flow.ts';
+import { type Frame, findBinding } from './frame.ts';
 import { type FunctionLowering, narrowFlow } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import { contains, I64, intersect, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
@@ -66,6 +67,10 @@ export function lowerCondition(f: FunctionLowering, expression: ts.Expression): 
       }
     }
     if (ts.isConditionalExpression(node)) return choose(f, node);
+    if (ts.isIdentifier(node)) {
+      const branches = namedCondition(f, node);
+      if (branches !== undefined) return branches;
+    }
     if (ts.isCallExpression(node)) {
       const branches = inlineCondition(f, node);
       if (branches !== undefined) return branches;
@@ -88,6 +93,48 @@ function either(f: FunctionLowering, left: ts.Expression, right: ts.Expression):
   f.resume(first.no);
   const second = lowerCondition(f, right);
   return { yes: f.join([first.yes, second.yes]), no: second.no };
+}
+
+/**
+ * `const found = v !== null; if (found) ...`: the condition that the name stands for is asked again, as TypeScript narrows by
+ * it too. One more comparison is cheaper than a boolean kept in a register.
+ */
+function namedCondition(f: FunctionLowering, node: ts.Identifier): Branches | undefined {
+  const symbol = symbolOf(f, node);
+  const found = symbol === undefined ? undefined : findBinding(f.frame, symbol);
+  const declaration = symbol?.valueDeclaration;
+  if (found?.binding.kind !== 'value' || found.binding.value.kind !== 'boolean' || found.frame.owner !== f)
+    return undefined;
+  if (declaration === undefined || !ts.isVariableDeclaration(declaration) || !ts.isIdentifier(declaration.name))
+    return undefined;
+  const { initializer } = declaration;
+  if (initializer === undefined || !canAskAgain(f, found.frame, initializer)) return undefined;
+  const frame = f.frame;
+  f.frame = found.frame;
+  try {
+    return lowerCondition(f, initializer);
+  } finally {
+    f.frame = frame;
+  }
+}
+
+/** Comparisons of names that never change. */
+function canAskAgain(f: FunctionLowering, frame: Frame, expression: ts.Expression): boolean {
+  const node = unwrap(expression);
+  if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
+    return canAskAgain(f, frame, node.operand);
+  }
+  if (ts.isBinaryExpression(node)) {
+    const { kind } = node.operatorToken;
+    const logical = kind === ts.SyntaxKind.AmpersandAmpersandToken || kind === ts.SyntaxKind.BarBarToken;
+    if (!logical && comparisonOf(kind) === undefined) return false;
+    return canAskAgain(f, frame, node.left) && canAskAgain(f, frame, node.right);
+  }
+  if (ts.isLiteralExpression(node) || node.kind === ts.SyntaxKind.NullKeyword) return true;
+  if (!ts.isIdentifier(node)) return false;
+  const symbol = symbolOf(f, node);
+  const binding = symbol === undefined ? undefined : findBinding(frame, symbol)?.binding;
+  return binding === undefined || binding.kind === 'value';
 }
 
 function choose(f: FunctionLowering, node: ts.ConditionalExpression): Branches {

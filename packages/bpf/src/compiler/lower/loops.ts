@@ -118,10 +118,12 @@ function limitsOf(f: FunctionLowering, node: ts.ForStatement, counter: Counter):
     if (value.kind !== 'number' && !isConstant(value)) return;
     const number = numeric(f, limit, value);
     const target = unwrap(limit);
-    const changes = ts.isIdentifier(target) && assigned.has(f.unit.checker.getSymbolAtLocation(target)!);
+    const symbol = ts.isIdentifier(target) ? f.unit.checker.getSymbolAtLocation(target) : undefined;
+    // What the loop itself assigns is what it is now for the first round only.
+    const changing = symbol !== undefined && assigned.has(symbol) ? findBinding(f.frame, symbol)?.binding : undefined;
     limits.push({
       comparison,
-      bounds: changes && number.kind !== 'constant' ? f.ownBounds(number.reg) : f.boundsOf(number),
+      bounds: changing?.kind === 'variable' ? f.ownBounds(changing.reg) : f.boundsOf(number),
     });
   };
   const visit = (expression: ts.Expression): void => {

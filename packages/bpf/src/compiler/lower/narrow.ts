@@ -12,9 +12,11 @@ import { lower, lowerOperands, unwrap } from './expressions.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import {
+  type Bounds,
   boundsOf,
   contains,
   I32,
+  isExact,
   isNonNegative,
   min,
   type Range,
@@ -28,6 +30,7 @@ import {
   U32,
   U64,
   UNKNOWN,
+  unseen,
 } from './range.ts';
 import { constant, isConstant, type ScalarValue, type Value } from './value.ts';
 
@@ -139,6 +142,8 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
   const count = operator === '<<' || operator === '>>>' ? shiftCount(f, b.value) : b.value;
   const exact = exactRange(f, node, operator, a, b, count);
+  if (operator === '>>>' && isConstant(count) && count.value === 0)
+    return { value: zeroExtended(f, a.value), exact, isLow: true };
   const [held, by] = [f.boundsOf(a.value), f.boundsOf(count)];
   const plain = contains(U32, held.range) && contains(U32, by.range);
   const kind = LOW_KINDS[operator]!;
@@ -151,10 +156,21 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     }
   }
   // A 32-bit shift right needs no cleared upper half either.
-  const known =
-    operator === '&' ? maskOf(held.range, by.range) : operator === '>>>' ? rangeOf('>>', U32, by.range) : U32;
-  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), seen(known));
+  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), lowBounds(operator, held, by));
   return { value, exact, isLow: true };
+}
+
+/** Bounds of a 32-bit operation. Of a shift by an unknown count the verifier forgets even that it has 32 bits. */
+function lowBounds(operator: Operator, a: Bounds, b: Bounds): Bounds {
+  if (operator === '&') return { range: maskOf(a.range, b.range), known: maskOf(a.known, b.known) };
+  const range = operator === '>>>' ? rangeOf('>>', U32, b.range) : U32;
+  const isShift = operator === '>>>' || operator === '<<';
+  return isShift && !isExact(b.known) ? unseen(range) : seen(range);
+}
+
+function zeroExtended(f: FunctionLowering, value: Numeric): Numeric {
+  if (contains(U32, f.boundsOf(value).range)) return value;
+  return extend(f, operandOf(value), 32, false, seen(U32)) as Numeric;
 }
 
 const maskOf = (a: Range, b: Range): Range => {

@@ -127,7 +127,7 @@ function showBound(value: bigint): string {
   if (named !== undefined) return named[1];
   const magnitude = value < 0n ? -value : value;
   if (magnitude < 10_000_000_000n) return String(value);
-  return `${value < 0n ? '-' : ''}about 2^${magnitude.toString(2).length}`;
+  return `${value < 0n ? '-' : ''}about 2^${Math.round(Math.log2(Number(magnitude)))}`;
 }
 
 const hull = (...values: bigint[]): Range =>

@@ -2,9 +2,9 @@
  * What all functions of one compilation share: the checker, build-time values, source positions, diagnostics.
  */
 import type ts from 'typescript';
+import type { MapDefinition } from '../../language/map.ts';
 import type { BuildTime } from '../build-time.ts';
 import { CompileError, type Diagnostic, diagnosticAt, placeOf, SilentError, say } from '../diagnostics.ts';
-import type { MapDefinition } from '../../language/map.ts';
 import type { IrFunction, Position } from '../ir.ts';
 import type { Source } from '../program.ts';
 import type { Subprogram } from './subprogram.ts';

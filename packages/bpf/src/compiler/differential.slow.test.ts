@@ -11,7 +11,7 @@ import { BODY_LINE, moduleOf, PACKET_BYTES, RandomSource } from '../testing/rand
 import { type CompileResult, compile, formatDiagnostic } from './index.ts';
 
 const SEED = Number(process.env['SEED'] ?? 20_250_611);
-const MODULES = Number(process.env['MODULES'] ?? 4);
+const MODULES = Number(process.env['MODULES'] ?? 5);
 const STATEMENTS = 60;
 const PACKETS = 100;
 const FILE = '/random/program.ts';
