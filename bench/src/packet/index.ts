@@ -221,7 +221,6 @@ class PacketBench {
       time(
         'of no virtual service',
         this.#packet('client', segment({ ...request, destination: miss.address }, 'A'), miss),
-        0,
       );
     }
     this.#say(`${formatTable([title, 'ns', '±', ''], rows)}\n`);
@@ -232,7 +231,13 @@ class PacketBench {
     const [family] = FAMILIES;
     const rows = counts.map((count, i) => {
       const address = family.vip(100 + i);
-      const realServers = Array.from({ length: count }, (_, n) => ({ address: family.real(1000 + n), port: 80 }));
+      // A real server that is full by its weight is passed over by ovf, and who asks for none is refused.
+      const weight = name === 'ovf' ? 65_535 : 1;
+      const realServers = Array.from({ length: count }, (_, n) => ({
+        address: family.real(1000 + n),
+        port: 80,
+        weight,
+      }));
       this.#ground.execute(serviceCommands({ address, port: 80, scheduler: name, realServers }));
       const request: Ends = { source: family.clients, destination: address, sourcePort: 1024, destinationPort: 80 };
       const flows: Flows = { varying: 'source', base: family.clients, count: 1 << 24, address, port: 80 };
