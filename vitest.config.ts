@@ -8,7 +8,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^@ipvsd\/bpf\/(kernel|compiler)$/, replacement: `${source('bpf').replace('index.ts', '')}$1/index.ts` },
-      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
+      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'].map((name) => ({
         find: new RegExp(`^@ipvsd/${name}$`),
         replacement: source(name),
       })),
