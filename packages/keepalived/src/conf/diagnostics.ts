@@ -6,9 +6,10 @@ import type { Position } from './source.ts';
 
 /**
  * `fatal`: keepalived would not run at all. `error`: it drops or changes something and runs. `warning`: it says
- * nothing, or sets a default that the operator may not have meant. `finding`: ours, keepalived does not look.
+ * nothing, or sets a default that the operator may not have meant. `security`: it runs, and has an exit status for it.
+ * `finding`: ours, keepalived does not look.
  */
-export type Severity = 'fatal' | 'error' | 'warning' | 'finding';
+export type Severity = 'fatal' | 'error' | 'security' | 'warning' | 'finding';
 
 export interface Diagnostic {
   readonly code: DiagnosticCode;
@@ -77,6 +78,7 @@ const CATALOGUE = {
     'error',
     (quorum, total) => `The quorum ${quorum} is more than all weights together, ${total}; it becomes ${total}`,
   ],
+  quorumOfNothing: ['error', (name) => `All weights of ${name} together are 0, so its quorum can never be gained`],
   hysteresisTooHigh: [
     'error',
     (hysteresis, quorum) => `The hysteresis ${hysteresis} must be below the quorum ${quorum}; it becomes one less`,
@@ -104,6 +106,11 @@ const CATALOGUE = {
   ignoredForNow: ['warning', (what) => `${what} is read and kept but not acted upon yet`],
   schema: ['fatal', (what) => what],
 
+  scriptsAsRoot: [
+    'security',
+    (path) =>
+      `"${path}" runs as root and enable_script_security is not set: whoever can write it or its folders is root`,
+  ],
   differentWeights: [
     'finding',
     (name, first, second) =>
@@ -140,12 +147,13 @@ export function diagnose(code: DiagnosticCode, position: Position, ...words: rea
   return { code, severity, message: sentence(...words), position };
 }
 
-export type Verdict = 'good' | 'errors' | 'refused';
+export type Verdict = 'good' | 'errors' | 'security' | 'refused';
 
 /** Findings and warnings are advice: keepalived's own verdict knows errors only. */
 export function verdictOf(diagnostics: readonly Diagnostic[]): Verdict {
   if (diagnostics.some(({ severity }) => severity === 'fatal')) return 'refused';
-  return diagnostics.some(({ severity }) => severity === 'error') ? 'errors' : 'good';
+  if (diagnostics.some(({ severity }) => severity === 'error')) return 'errors';
+  return diagnostics.some(({ severity }) => severity === 'security') ? 'security' : 'good';
 }
 
 /** As compilers print it: `file:line:column: error: sentence`, the line, a caret. */
