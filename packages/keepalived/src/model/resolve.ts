@@ -111,7 +111,7 @@ function resolveVirtualServer(
 
 function nameOf({ target }: VirtualServerDraft, protocol: string): string {
   if (target.kind === 'fwmark') return `FWM ${target.fwmark}`;
-  return target.kind === 'group' ? `[${target.group}]:${protocol}` : `[${target.address}]:${protocol}:${target.port}`;
+  return target.kind === 'group' ? `[${target.group}]:0` : `[${target.address}]:${protocol}:${target.port}`;
 }
 
 function servicesOf(
