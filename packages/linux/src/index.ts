@@ -4,6 +4,7 @@ export * from './clock.ts';
 export * from './errno.ts';
 export * from './ethtool.ts';
 export * from './file-lock.ts';
+export * from './icmp-socket.ts';
 export * from './memory.ts';
 export * from './mount.ts';
 export * from './namespace.ts';
