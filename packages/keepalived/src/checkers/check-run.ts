@@ -27,6 +27,8 @@ export class CheckRun {
   #timer: Timer | undefined;
   #running: Closable | undefined;
   #startedMs = 0;
+  /** What it last said the weight should change by. */
+  weightDelta: number | undefined;
 
   constructor(key: string, check: Check, tools: ProbeTools, listener: CheckListener) {
     this.key = key;
@@ -89,6 +91,7 @@ export class CheckRun {
     // A script's period runs from the start of its last run, everything else's from the answer.
     const takenMs = check.kind === 'MISC_CHECK' ? this.#tools.timers.now() - this.#startedMs : 0;
     this.#wait(Math.max(0, nextMs - takenMs));
+    this.weightDelta = result.weightDelta ?? this.weightDelta;
     if (result.weightDelta !== undefined) this.#listener.weighed(this, result.weightDelta);
     if (change) this.#listener.changed(this, change, result);
     else if (result.outcome === 'failure') this.#listener.failed(this, result);

@@ -133,7 +133,7 @@ describe('quorum', () => {
 test('a reload keeps what is known: dead stays dead, drained stays drained', () => {
   const before = health('', ['10.1.0.1', '10.1.0.2', '10.1.0.3']);
   before.report(keyOf(before, 0), 'down');
-  before.setDrained('10.1.0.2 80', true);
+  before.setDrain('10.1.0.2 80', 'draining');
   const down = new Set([keyOf(before, 0)]);
   const after = new ServiceHealth(before.virtualServer, (key) => !down.has(key), before);
   expect(table(after)).toBe(table(before));

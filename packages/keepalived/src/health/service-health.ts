@@ -18,10 +18,13 @@ export interface ServerHealth {
   readonly failed: readonly string[];
   /** Configured weight and what checks add to it. */
   readonly weight: number;
-  readonly drained: boolean;
+  readonly drain: Drain;
   /** What the load controller makes of the weight; undefined leaves it alone. */
   readonly loadWeight: number | undefined;
 }
+
+/** `draining`: no new connections, the old ones live on. `drained`: gone from the table until it is called back. */
+export type Drain = 'no' | 'draining' | 'drained';
 
 /** What the table should hold for one destination. */
 export interface Placed {
@@ -36,7 +39,7 @@ interface ServerState {
   readonly deltas: Map<string, number>;
   /** Has been in the table, so that inhibit_on_failure has something to keep. */
   placedOnce: boolean;
-  drained: boolean;
+  drain: Drain;
   loadWeight: number | undefined;
 }
 
@@ -59,7 +62,7 @@ export class ServiceHealth {
         failed: new Set(),
         deltas: new Map(),
         placedOnce: old?.placedOnce ?? false,
-        drained: old?.drained ?? false,
+        drain: old?.drain ?? 'no',
         loadWeight: old?.loadWeight,
       };
       for (const check of server.checks) {
@@ -89,7 +92,7 @@ export class ServiceHealth {
       alive: isAlive(state),
       failed: [...state.failed],
       weight: weightOf(state),
-      drained: state.drained,
+      drain: state.drain,
       loadWeight: state.loadWeight,
     }));
   }
@@ -100,6 +103,13 @@ export class ServiceHealth {
     const effects: Effect[] = [log('info', `Starting with quorum ${this.#quorumUp ? 'up' : 'down'} for VS ${name}`)];
     if (this.sorryInUse) effects.push(log('warn', `Adding sorry server ${sorryServer!.name} to VS ${name}`));
     if (initNotifies) for (const state of this.#servers.values()) effects.push(...this.#notify(state, isAlive(state)));
+    return effects;
+  }
+
+  /** After a reload: other real servers or another quorum may decide differently. */
+  settle(): Effect[] {
+    const effects = this.#evaluateQuorum();
+    this.#markPlaced();
     return effects;
   }
 
@@ -131,9 +141,9 @@ export class ServiceHealth {
   }
 
   /** False where there is no such real server. */
-  setDrained(key: string, drained: boolean): boolean {
+  setDrain(key: string, drain: Drain): boolean {
     const state = this.#servers.get(key);
-    if (state) state.drained = drained;
+    if (state) state.drain = drain;
     return state !== undefined;
   }
 
@@ -148,6 +158,7 @@ export class ServiceHealth {
     const found: Placed[] = [];
     for (const state of this.#servers.values()) {
       const { server } = state;
+      if (state.drain === 'drained') continue;
       const inService = isAlive(state) && !this.sorryInUse;
       if (!inService && !(server.inhibitOnFailure && state.placedOnce)) continue;
       found.push({ destination: server, settings: { ...server.settings, weight: inService ? tableWeight(state) : 0 } });
@@ -250,7 +261,7 @@ function weightOf({ server, deltas }: ServerState): number {
 }
 
 function tableWeight(state: ServerState): number {
-  if (state.drained) return 0;
+  if (state.drain !== 'no') return 0;
   return Math.min(state.loadWeight ?? weightOf(state), 0x7fffffff);
 }
 

@@ -2,8 +2,9 @@
 import { accessSync, constants } from 'node:fs';
 import type { Diagnostic } from '../conf/diagnostics.ts';
 import type { ExpandOptions } from '../conf/expand.ts';
-import { type ParsedFile, parseFile, parseText } from '../conf/parse.ts';
+import { diskFiles, type ParsedFile, parseFile, parseText } from '../conf/parse.ts';
 import { understand } from '../conf/understand.ts';
+import { readNative } from '../native/read.ts';
 import type { Configuration } from './configuration.ts';
 import { findings, type IsExecutable } from './findings.ts';
 import { resolve } from './resolve.ts';
@@ -20,6 +21,21 @@ export function loadKeepalivedFile(path: string, options: Partial<ExpandOptions>
 
 export function loadKeepalivedText(text: string, options: Parameters<typeof parseText>[1] = {}): LoadedConfiguration {
   return load(parseText(text, options), () => false);
+}
+
+/** By its name: .yaml, .yml and .json are ours, everything else is keepalived's. */
+export function loadConfigurationFile(path: string, options: Partial<ExpandOptions> = {}): LoadedConfiguration {
+  if (!/\.(ya?ml|json)$/.test(path)) return loadKeepalivedFile(path, options);
+  const text = (options.files ?? diskFiles).read(path);
+  if (text instanceof Error) return loadKeepalivedFile(path, options);
+  return loadNativeText(path, text);
+}
+
+export function loadNativeText(file: string, text: string): LoadedConfiguration {
+  const { drafts, diagnostics: shape } = readNative(file, text);
+  const { configuration, diagnostics: corrections } = resolve(drafts);
+  const diagnostics = [...shape, ...corrections, ...findings(configuration, isExecutableHere)];
+  return { configuration, diagnostics: sortByPlace(diagnostics), sources: new Map([[file, text]]) };
 }
 
 function load(parsed: ParsedFile, isExecutable: IsExecutable): LoadedConfiguration {
