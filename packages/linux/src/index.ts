@@ -16,3 +16,4 @@ export * from './route.ts';
 export * from './route-monitor.ts';
 export * from './syscall.ts';
 export * from './sysctl.ts';
+export * from './systemd-notify.ts';

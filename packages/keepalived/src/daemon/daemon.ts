@@ -135,9 +135,19 @@ export class Daemon {
     );
   }
 
-  /** What the table would hold, for `plan` and for repairs. */
-  commands(): Command[] {
-    return [...this.#healths.values()].flatMap((health) => commandsFor(health, this.#options.director));
+  /** What `configure` would do to the table, without doing it. */
+  plan({ virtualServers }: Configuration): Command[] {
+    const isUp = (key: string): boolean | undefined => this.#checks.isUp(key);
+    const planned = virtualServers.map((server) => {
+      const health = new ServiceHealth(server, isUp, this.#healths.get(identityOf(server)));
+      this.#inheritWeights(health);
+      health.settle();
+      return health;
+    });
+    const now = serviceKeys(planned);
+    const gone = [...serviceKeys(this.#healths.values())].filter(([key]) => !now.has(key)).map(([, id]) => id);
+    const { director } = this.#options;
+    return [...commandsToDelete(gone, director), ...planned.flatMap((health) => commandsFor(health, director))];
   }
 
   #changed(run: CheckRun, change: 'up' | 'down', { reason }: ProbeResult): void {
