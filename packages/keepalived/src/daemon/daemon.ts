@@ -153,16 +153,16 @@ export class Daemon {
   #changed(run: CheckRun, change: 'up' | 'down', { reason }: ProbeResult): void {
     const { log } = this.#options;
     for (const health of this.#healthsOf(run)) {
-      const names = health.servers().filter(({ server }) => server.checks.some((check) => checkKey(check) === run.key));
-      for (const { server } of names) {
+      for (const server of health.serversOf(run.key)) {
         if (change === 'up') log.info(successText(run, server.name, reason));
         else
           log.warn(
             `${run.check.kind} on service ${server.name} failed after ${run.check.timing.retry} retries: ${reason}`,
           );
       }
-      this.#say(health.report(run.key, change));
-      this.#place(health);
+      const effects = health.report(run.key, change);
+      this.#say(effects);
+      if (effects.length > 0) this.#place(health);
     }
   }
 

@@ -46,6 +46,8 @@ interface ServerState {
 export class ServiceHealth {
   readonly virtualServer: VirtualServer;
   readonly #servers = new Map<string, ServerState>();
+  /** By check: whom it speaks for. */
+  readonly #byCheck = new Map<string, ServerState[]>();
   #quorumUp: boolean;
 
   /** `isUp` answers for checks that run already; `previous` is this service before a reload. */
@@ -67,6 +69,8 @@ export class ServiceHealth {
       };
       for (const check of server.checks) {
         const key = checkKey(check);
+        const others = this.#byCheck.get(key) ?? [];
+        this.#byCheck.set(key, others.includes(state) ? others : [...others, state]);
         if (!(isUp(key) ?? !check.alpha)) state.failed.add(key);
         const delta = old?.deltas.get(key);
         if (delta !== undefined) state.deltas.set(key, delta);
@@ -116,13 +120,14 @@ export class ServiceHealth {
   /** A check went up or down; every real server it speaks for changes with it. */
   report(key: string, change: 'up' | 'down'): Effect[] {
     const effects: Effect[] = [];
-    for (const state of this.#servers.values()) {
-      if (!hasCheck(state.server, key)) continue;
+    for (const state of this.#byCheck.get(key) ?? []) {
       const before = isAlive(state);
       if (change === 'up') state.failed.delete(key);
       else state.failed.add(key);
       if (isAlive(state) !== before) effects.push(...this.#serverChanged(state, !before));
     }
+    // The first success of a server that was taken for alive is no news.
+    if (effects.length === 0) return effects;
     effects.push(...this.#evaluateQuorum());
     this.#markPlaced();
     return effects;
@@ -130,14 +135,19 @@ export class ServiceHealth {
 
   reportWeight(key: string, delta: number): Effect[] {
     const effects: Effect[] = [];
-    for (const state of this.#servers.values()) {
-      if (!hasCheck(state.server, key) || (state.deltas.get(key) ?? 0) === delta) continue;
+    for (const state of this.#byCheck.get(key) ?? []) {
+      if ((state.deltas.get(key) ?? 0) === delta) continue;
       const before = weightOf(state);
       state.deltas.set(key, delta);
       effects.push(this.#weightChanged(state, before, weightOf(state)));
     }
     if (effects.length > 0) effects.push(...this.#evaluateQuorum());
     return effects;
+  }
+
+  /** Those a check speaks for. */
+  serversOf(key: string): RealServer[] {
+    return (this.#byCheck.get(key) ?? []).map(({ server }) => server);
   }
 
   /** False where there is no such real server. */
@@ -263,10 +273,6 @@ function weightOf({ server, deltas }: ServerState): number {
 function tableWeight(state: ServerState): number {
   if (state.drain !== 'no') return 0;
   return Math.min(state.loadWeight ?? weightOf(state), 0x7fffffff);
-}
-
-function hasCheck({ checks }: RealServer, key: string): boolean {
-  return checks.some((check) => checkKey(check) === key);
 }
 
 function log(level: 'info' | 'warn', text: string): Effect {
