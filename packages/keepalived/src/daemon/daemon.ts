@@ -13,6 +13,7 @@ import type { Configuration, VirtualServer } from '../model/configuration.ts';
 import { commandsFor, commandsToDelete, serviceKeys } from '../reconcile.ts';
 import { Checks } from './checks.ts';
 import { carryOut, type Log } from './effects.ts';
+import { withoutInsecureChecks } from './script-security.ts';
 
 export interface DaemonOptions {
   readonly director: Pick<Director, 'service' | 'executeAll' | 'timeouts' | 'daemons'>;
@@ -51,7 +52,8 @@ export class Daemon {
   }
 
   /** The first configuration, or another in place of the one before. */
-  configure(configuration: Configuration): void {
+  configure(given: Configuration): void {
+    const configuration = withoutInsecureChecks(given, this.#options.log);
     const before = this.#healths;
     const isFirst = this.#configuration === undefined;
     this.#configuration = configuration;
@@ -136,7 +138,8 @@ export class Daemon {
   }
 
   /** What `configure` would do to the table, without doing it. */
-  plan({ virtualServers }: Configuration): Command[] {
+  plan(given: Configuration): Command[] {
+    const { virtualServers } = withoutInsecureChecks(given, this.#options.log);
     const isUp = (key: string): boolean | undefined => this.#checks.isUp(key);
     const planned = virtualServers.map((server) => {
       const health = new ServiceHealth(server, isUp, this.#healths.get(identityOf(server)));

@@ -3,6 +3,7 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import type { Sockets } from '../checkers/sockets.ts';
 import type { Effect } from '../health/service-health.ts';
 import type { GlobalSettings } from '../model/configuration.ts';
+import { insecure } from './script-security.ts';
 
 export interface Log {
   info(text: string): void;
@@ -24,6 +25,11 @@ export function carryOut(effects: readonly Effect[], global: GlobalSettings, { l
       case 'script': {
         const { argv } = effect.script;
         const script = { argv, runAs: effect.script.runAs ?? global.scriptUser };
+        const why = global.scriptSecurity ? insecure(script) : undefined;
+        if (why !== undefined) {
+          log.error(`Refused to run script ${argv[0]} for ${effect.reason}: ${why}`);
+          break;
+        }
         sockets.run(script, {
           exit: (status) => {
             if (status !== 0) log.warn(`Script ${argv[0]} for ${effect.reason} exited with status ${status}`);

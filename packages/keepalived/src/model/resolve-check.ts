@@ -48,6 +48,10 @@ export function resolveCheck(draft: CheckDraft, context: CheckContext, complain:
     position: draft.position,
   };
   const connection = connectionOf(draft.connection, context);
+  if (draft.connection.fwmark !== undefined) complain('ignoredForNow', draft.position, `"fwmark" of ${draft.kind}`);
+  if (draft.connection.bindInterface !== undefined && !isLinkLocal(connection.address)) {
+    complain('ignoredForNow', draft.position, `"bind_if" of ${draft.kind}`);
+  }
   if (needsPort(draft) && connection.port === 0) {
     complain('noConnectPort', draft.position, draft.kind, name);
     return [];
@@ -106,11 +110,16 @@ export function resolveCheck(draft: CheckDraft, context: CheckContext, complain:
     }
     case 'BFD_CHECK': {
       const instance = draft.bfdInstance ?? '';
+      complain('ignoredForNow', draft.position, 'BFD_CHECK');
       if (drafts.bfdInstances.has(instance)) return [{ ...base, kind: 'BFD_CHECK', instance }];
       complain('noBfdInstance', draft.position, instance);
       return [];
     }
   }
+}
+
+function isLinkLocal(address: string): boolean {
+  return /^fe[89ab]/i.test(address);
 }
 
 function needsPort({ kind }: CheckDraft): boolean {
