@@ -80,7 +80,9 @@ class Expansion implements Expanded {
     this.#reading.push(path);
     for (const [index, raw] of text.split('\n').entries()) {
       const code = withoutComment(raw).trimEnd();
-      if (code.trim() !== '') this.#readLine(lineOfFile(path, index + 1, code));
+      // In a definition the mark that it goes on may stand before a comment or at its end.
+      const goesOn = /\\\s*$/.test(raw) && !code.endsWith('\\');
+      this.#readLine(lineOfFile(path, index + 1, goesOn && this.#defining ? `${code} \\` : code));
       if (this.#full) break;
     }
     this.#reading.pop();
@@ -88,6 +90,7 @@ class Expansion implements Expanded {
 
   #readLine(line: Line): void {
     if (this.#defining) this.#continueDefinition(line);
+    else if (line.text.trim() === '') return;
     else if (INCLUDE.test(line.text)) this.#include(line);
     else this.#process(line, 0);
   }

@@ -1,6 +1,7 @@
 /**
  * How the catalogue says what a keyword takes. A keyword's arguments are written as a line of kinds, each alone
- * (needed), or with `?` (may be left out), `*` (any number), `+` (one or more); ranges stand in brackets:
+ * (needed), or with `~` (needed, but only
+ * the line is dropped without it), `?` (may be left out), `*` (any number), `+` (one or more); ranges stand in brackets:
  * `integer(1..255)`.
  */
 
@@ -21,6 +22,8 @@ export interface ArgumentSpec {
   readonly maximum: number;
   readonly choices: readonly string[];
   readonly needed: boolean;
+  /** keepalived refuses to run without most, and drops only the line of a few. */
+  readonly missingIsFatal: boolean;
   readonly repeats: boolean;
 }
 
@@ -58,14 +61,15 @@ export function catalogue(keywords: Keywords): ReadonlyMap<string, KeywordSpec> 
 }
 
 export function readSpec(text: string): ArgumentSpec[] {
-  return [...text.matchAll(/([a-z]+)(?:\(([^)]*)\))?([?*+]?)/g)].map(([, kind, range = '', mark = '']) => {
+  return [...text.matchAll(/([a-z]+)(?:\(([^)]*)\))?([?*+~]?)/g)].map(([, kind, range = '', mark = '']) => {
     const [low = '', high = ''] = range.split('..');
     return {
       kind: kind as Kind,
       minimum: low === '' || kind === 'choice' ? Number.NEGATIVE_INFINITY : Number(low),
       maximum: high === '' ? Number.POSITIVE_INFINITY : Number(high),
       choices: kind === 'choice' ? range.split('|') : [],
-      needed: mark === '' || mark === '+',
+      needed: mark === '' || mark === '+' || mark === '~',
+      missingIsFatal: mark !== '~',
       repeats: mark === '*' || mark === '+',
     };
   });

@@ -27,13 +27,13 @@ const connection: Keywords = {
 const url: Keywords = {
   path: 'word',
   digest: 'word',
-  status_code: 'word+',
-  virtualhost: 'word',
-  regex: 'word',
+  status_code: 'word*',
+  virtualhost: 'word~',
+  regex: 'word?',
   regex_no_match: '',
   regex_options: 'word*',
   regex_stack: 'integer(1..) integer(1..)',
-  regex_min_offset: 'integer(0..)',
+  regex_min_offset: 'integer(0..)?',
   regex_max_offset: 'integer(1..)',
   tls_compliant: 'bool?',
 };
@@ -41,8 +41,8 @@ const url: Keywords = {
 const get: Keywords = {
   ...connection,
   nb_get_retry: 'integer(0..4294967295)',
-  virtualhost: 'word',
-  http_protocol: 'choice(1.0|1.0C|1.0c|1.1)',
+  virtualhost: 'word~',
+  http_protocol: 'choice(1.0|1.0C|1.0c|1.1)~',
   fast_recovery: 'bool?',
   enable_sni: 'bool?',
   sni_name: 'word',
@@ -54,11 +54,11 @@ export const checks: Keywords = {
   TCP_CHECK: block('', connection),
   HTTP_GET: block('', get),
   SSL_GET: block('', get),
-  SMTP_CHECK: block('', { ...connection, helo_name: 'word', host: block('', connection) }),
+  SMTP_CHECK: block('', { ...connection, helo_name: 'word~', host: block('', connection) }),
   DNS_CHECK: block('', { ...connection, type: 'word', name: 'word' }),
   UDP_CHECK: block('', {
     ...connection,
-    payload: 'word+',
+    payload: 'word~ word*',
     require_reply: 'word*',
     min_reply_length: 'integer(0..65535)',
     max_reply_length: 'integer(0..65535)',
@@ -66,10 +66,10 @@ export const checks: Keywords = {
   PING_CHECK: block('', connection),
   MISC_CHECK: block('', {
     ...checker,
-    misc_path: 'script',
+    misc_path: 'script~',
     misc_timeout: 'timer(0.001..2147483)',
     misc_dynamic: '',
-    user: 'word word?',
+    user: 'word~ word?',
   }),
   FILE_CHECK: block('', {
     ...checker,
@@ -94,8 +94,8 @@ const realServer: Keywords = {
   notify_up: 'script word? word?',
   notify_down: 'script word? word?',
   smtp_alert: 'bool?',
-  virtualhost: 'word',
-  snmp_name: 'word',
+  virtualhost: 'word~',
+  snmp_name: 'word~',
 };
 
 export const virtualServer: Keywords = {
@@ -120,7 +120,7 @@ export const virtualServer: Keywords = {
   persistence_engine: 'word',
   protocol: 'choice(TCP|UDP|SCTP)',
   ha_suspend: '',
-  virtualhost: 'word',
+  virtualhost: 'word~',
   alpha: 'bool?',
   omega: 'bool?',
   quorum: 'integer(1..4294967295)',
@@ -133,7 +133,7 @@ export const virtualServer: Keywords = {
   sorry_server_inhibit: '',
   sorry_server_lvs_method: method,
   smtp_alert: 'bool?',
-  snmp_name: 'word',
+  snmp_name: 'word~',
   real_server: block('word word?', realServer),
 };
 

@@ -97,13 +97,12 @@ describe('definitions', () => {
     expect(schedulers(lines)).toEqual(['10.0.1', '10.7.1']);
   });
 
-  test('several lines end in a backslash, blank lines do not end them, and they nest', () => {
+  test('several lines end in a backslash, and they nest', () => {
     const text = `
 $RS= \\
   real_server 10.0.0.\${N} 80 { \\
-    weight 1 \\
-
-  }
+    weight 1 \\ # as before
+  } # the end
 $VS= \\
   virtual_server 10.1.0.1 80 { \\
     $N=1 \\
@@ -123,6 +122,12 @@ $VS`;
         ],
       ],
     ]);
+  });
+
+  test('a line without a backslash ends them, also an empty one', () => {
+    const { statements, diagnostics } = parseText('$A= \\\n ops \\\n\n hashed\nvirtual_server 1.1.1.1 80 {\n$A\n}');
+    expect(outline(statements)).toEqual([['virtual_server 1.1.1.1 80', ['ops']]]);
+    expect(diagnostics.map(({ code, position }) => `${position.line} ${code}`)).toEqual(['4 unknownKeyword']);
   });
 
   test('what is predefined', () => {

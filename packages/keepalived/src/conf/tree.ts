@@ -137,7 +137,8 @@ class TreeBuilder implements Tree {
     for (const spec of specs) {
       if (at >= words.length) {
         if (!spec.needed) break;
-        this.#complain('missingArgument', keyword.position, keyword.text, describeArgument(spec));
+        const code = spec.missingIsFatal ? 'missingArgument' : 'missingValue';
+        this.#complain(code, keyword.position, keyword.text, describeArgument(spec));
         return false;
       }
       const end = spec.repeats ? words.length : at + 1;

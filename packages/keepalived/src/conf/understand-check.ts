@@ -140,7 +140,8 @@ function understandUrl(block: readonly Statement[], { position }: Word, complain
         url.path = text;
         break;
       case 'digest':
-        if (/^[0-9a-fA-F]{32}$/.test(text)) url.digest = text.toLowerCase();
+        if (url.digest !== undefined) complain('duplicateValue', keyword.position, 'digest');
+        else if (/^[0-9a-fA-F]{32}$/.test(text)) url.digest = text.toLowerCase();
         else complain('invalidValue', words[0]!.position, 'digest', text, '32 hexadecimal digits, an MD5 sum');
         break;
       case 'status_code':
@@ -150,7 +151,7 @@ function understandUrl(block: readonly Statement[], { position }: Word, complain
         url.virtualHost = text;
         break;
       case 'regex':
-        url.regex = text;
+        if (words[0]) url.regex = text;
         break;
       case 'regex_no_match':
         url.regexMustNotMatch = true;

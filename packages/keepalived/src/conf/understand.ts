@@ -64,7 +64,11 @@ function understandStatement(statement: Statement, drafts: Drafts, complain: Com
   }
 }
 
-function understandGlobal({ keyword, arguments: words }: Statement, { global }: Drafts, complain: Complain): void {
+function understandGlobal(
+  { keyword, arguments: words, block }: Statement,
+  { global }: Drafts,
+  complain: Complain,
+): void {
   const [first] = words;
   switch (keyword.text) {
     case 'lvs_timeouts':
@@ -98,6 +102,9 @@ function understandGlobal({ keyword, arguments: words }: Statement, { global }: 
       global.logAllFailures = booleanOf(first);
       return;
     case 'notification_email':
+      if (block?.length === 0) complain('emptyList', keyword.position, keyword.text);
+      complain('ignoredForNow', keyword.position, '"notification_email"');
+      return;
     case 'enable_snmp_checker':
     case 'enable_dbus':
     case 'notify_fifo_script':
