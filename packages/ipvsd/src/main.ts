@@ -71,6 +71,8 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((url: string, { requests, concurrency }) =>
       orExplain(async () => (await import('./demo/load.ts')).printLoad(url, requests, concurrency)),
     );
+  // A reader that has seen enough (`| head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
   addDaemonCommands(program);
   await program.parseAsync([...argv]);
 }

@@ -154,6 +154,15 @@ test('a configuration with errors is refused at the start, with every error', as
   expect(output()).toContain('has errors (ipvsd check');
 });
 
+test('where the director cannot be opened it says so and ends, and the lock is free again', async () => {
+  write([1]);
+  const { ended, output } = start({ BROKEN_DIRECTOR: '1' });
+  expect(await ended).toBe(2);
+  expect(output()).toContain('Cannot open the director');
+  const next = start();
+  await until(() => next.tables().length === 1, 'a daemon after it');
+});
+
 const hasPython = spawnSync('python3', ['--version']).status === 0;
 
 test.skipIf(!hasPython)(

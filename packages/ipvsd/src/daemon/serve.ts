@@ -62,7 +62,21 @@ export async function serve(options: ServeOptions): Promise<Serving> {
     daemon.configure(configuration);
     feedback?.follow();
   };
-  configure(first.configuration);
+  /** What keeps the process alive, or another daemon out. */
+  const letGo = (): void => {
+    feedback?.stop();
+    addresses.close();
+    timers.stop();
+    sockets.close();
+    lock.release();
+  };
+  try {
+    configure(first.configuration);
+  } catch (error) {
+    // A director that cannot be opened says so, and nothing of us is left waiting.
+    letGo();
+    throw error;
+  }
   const reload = (): boolean => {
     notifySystemd(reloadingLines());
     const loaded = load(options);
@@ -81,13 +95,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
     reload,
     async stop({ leave = false } = {}) {
       notifySystemd(['STOPPING=1']);
-      feedback?.stop();
       daemon.stop({ leave });
-      addresses.close();
-      timers.stop();
-      sockets.close();
       await new Promise((done) => control.close(done));
-      lock.release();
+      letGo();
     },
   };
 }

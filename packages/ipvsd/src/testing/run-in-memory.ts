@@ -6,6 +6,11 @@ import { serve } from '../daemon/serve.ts';
 
 const [file = '', folder = ''] = process.argv.slice(2);
 const director = new MemoryDirector();
+if (process.env['BROKEN_DIRECTOR']) {
+  director.executeAll = () => {
+    throw new Error('Cannot open the director');
+  };
+}
 const show = (): void => {
   const services = [...director.table().services.values()].map(({ id, realServers }) => {
     const servers = realServers.map((server) => `${realServerKey(server)}=${server.weight}`).sort();
