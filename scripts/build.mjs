@@ -34,3 +34,5 @@ for (const file of readdirSync('packages/ipvsd/bundle')) {
   if (!file.includes('-') || file.startsWith('ipvsadm-')) chmodSync(`packages/ipvsd/bundle/${file}`, 0o755);
 }
 cpSync('packages/ipvs/programs', 'packages/ipvsd/programs', { recursive: true });
+for (const page of readdirSync('packages/ipvsadm/man'))
+  cpSync(`packages/ipvsadm/man/${page}`, `packages/ipvsd/man/${page}`);

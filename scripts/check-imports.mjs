@@ -10,9 +10,16 @@ const MAY_IMPORT = {
   ipvsadm: ['director'],
   keepalived: ['linux', 'director'],
   load: ['linux', 'director'],
+  conformance: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'],
   ipvsd: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'],
 };
-const DOORS = ['@ipvsd/bpf/kernel', '@ipvsd/bpf/compiler'];
+const DOORS = [
+  '@ipvsd/bpf/kernel',
+  '@ipvsd/bpf/compiler',
+  '@ipvsd/bpf/testing',
+  '@ipvsd/ipvsadm/completion',
+  '@ipvsd/ipvsadm/conformance',
+];
 
 const problems = [];
 for (const name of readdirSync('packages')) {

@@ -39,6 +39,8 @@ export interface MapSpec {
   /** BTF type ids in the collection's `btf`; 0 where none. */
   readonly keyTypeId: number;
   readonly valueTypeId: number;
+  /** For program arrays: which program lies at which index. */
+  readonly programs?: readonly (readonly [index: number, program: string])[];
 }
 
 /** A place in the instructions that only loading can fill in. `instruction` counts 8-byte slots from the program's start. */

@@ -1,6 +1,5 @@
 /**
- * A director without a data plane: it keeps the table and schedules nothing. Tests, dry runs and `ipvsadm-restore
- * --check` need no more.
+ * A director without a data plane: it keeps the table and schedules nothing. Tests and dry runs need no more.
  */
 import type { Command } from './command.ts';
 import type { Director, Totals } from './director.ts';

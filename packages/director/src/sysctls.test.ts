@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { DirectorError } from './errors.ts';
-import { acceptSysctl, defaultSysctls } from './sysctls.ts';
+import { acceptSysctl, defaultSysctls, describeSysctls } from './sysctls.ts';
 
 test.each([
   ['am_droprate', '-1', '-1'],
@@ -33,4 +33,8 @@ test.each([
 ])('%s takes "%s" as %s', (name, text, expected) => {
   const result = acceptSysctl(name, text, defaultSysctls().get(name) ?? '');
   expect(result instanceof DirectorError ? result.code : result).toBe(expected);
+});
+
+test('every setting has a sentence', () => {
+  for (const { name, sentence } of describeSysctls()) expect(sentence, name).toMatch(/^[A-Z0-9].*\.$/);
 });

@@ -97,6 +97,56 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
   sync_version: between('1', 0, 1),
 };
 
+/** What each does, for those who list them. */
+const sentences: Readonly<Record<string, string>> = {
+  am_droprate: 'In mode 3 of drop_packet every how many first packets one is dropped.',
+  amemthresh: 'Free memory for connections, in pages, below which the defence counts it as short.',
+  backup_only: '1: while a backup sync daemon runs nothing is balanced here.',
+  cache_bypass: '1: packets of a firewall-mark service without a usable real server go to their own destination.',
+  conn_reuse_mode:
+    'Bits: when a client may use the port of a finished connection for a new one (1: finished; 2: also FIN_WAIT under DR and TUN); 0: never.',
+  conntrack: "1: connections are kept in netfilter's connection tracking too.",
+  debug_level: "How much the kernel's module would log; nothing here.",
+  drop_entry: 'Abandoned-looking connections are dropped early: 0 off, 1 while memory is short, 3 always.',
+  drop_packet: 'Some first packets are dropped: 0 off, 1 while memory is short, 3 always.',
+  expire_nodest_conn:
+    '1: connections of a removed real server end at once; 0: their packets are dropped until they time out.',
+  expire_quiescent_template: '1: persistence does not lead to a real server of weight 0.',
+  ignore_tunneled: '1: packets of protocols that are not balanced are not scheduled after decapsulation either.',
+  lblc_expiration: 'Seconds after which lblc forgets a destination that nobody asked for.',
+  lblcr_expiration: 'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
+  nat_icmp_send: '1: a real server behind NAT whose connection is unknown hears port unreachable.',
+  pmtu_disc: '1: packets too large for a tunnel are answered with the MTU that fits.',
+  run_estimation: '0: statistics and rates stand still.',
+  schedule_icmp: '1: ICMP errors about unknown connections of a service are scheduled like a first packet.',
+  secure_tcp: 'TCP under NAT is established only after the whole handshake: 0 off, 1 while memory is short, 3 always.',
+  sloppy_sctp: '1: any SCTP packet but ABORT may open a connection.',
+  sloppy_tcp: '1: any TCP segment but a reset may open a connection, as after a failover without sync.',
+  snat_reroute: '1: translated replies are routed as if the director had sent them.',
+  sync_persist_mode: '1: of persistent services only templates are synced.',
+  sync_ports: 'Ports, and threads, that the sync daemon uses; a power of two.',
+  sync_qlen_max: 'Sync messages that may wait.',
+  sync_refresh_period: 'Seconds after which a connection is synced again when its end has moved; 0: by packets alone.',
+  sync_retries: 'How often a sync is repeated within the refresh period, 0 to 3.',
+  sync_sock_size: "Bytes of the sync sockets' buffers; 0: the system's default.",
+  sync_threshold: 'Two numbers T and P: a connection is synced at its T-th packet of every P.',
+  sync_version: 'Format of sync messages: 1, or 0 for the oldest peers.',
+};
+
+export interface SysctlDescription {
+  readonly name: string;
+  readonly initial: string;
+  readonly readOnly: boolean;
+  readonly sentence: string;
+}
+
+/** All settings by name, with their defaults: what `ipvsd settings` lists. */
+export function describeSysctls(): readonly SysctlDescription[] {
+  return Object.entries(sysctls)
+    .map(([name, { initial, readOnly = false }]) => ({ name, initial, readOnly, sentence: sentences[name] ?? '' }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
 export function defaultSysctls(): ReadonlyMap<string, string> {
   return new Map(Object.entries(sysctls).map(([name, sysctl]) => [name, sysctl.initial]));
 }

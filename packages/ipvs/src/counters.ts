@@ -3,7 +3,7 @@
  *
  * The sentences are the operator's documentation (docs/counters.md is made from them); the order is the counter's number.
  */
-import { percpuArray, struct, TC_ACT_OK, TC_ACT_SHOT, u64 } from '@ipvsd/bpf';
+import { percpuArray, struct, TC_ACT_SHOT, TC_ACT_UNSPEC, u64 } from '@ipvsd/bpf';
 
 export interface Reason {
   readonly name: string;
@@ -27,7 +27,34 @@ export const REASONS = {
     'notFirst',
     'A packet to a virtual service that neither belongs to a connection nor may open one; the host answers.',
   ),
-  noServer: reason('drop', 'noServer', 'A virtual service has no real server with a weight above 0 and room for more.'),
+  ignored: reason(
+    'pass',
+    'ignored',
+    'A first packet that a virtual service is not for: from port 20 (active FTP), or to another port of an FTP service.',
+  ),
+  backupOnly: reason(
+    'pass',
+    'backupOnly',
+    'backup_only is set and a backup daemon runs: this director balances nothing.',
+  ),
+  bypassed: reason(
+    'pass',
+    'bypassed',
+    'A packet of a connection that goes past the real servers to its own destination (cache_bypass).',
+  ),
+  local: reason('pass', 'local', 'A packet of a connection whose real server is the director itself.'),
+  reply: reason(
+    'pass',
+    'reply',
+    'A reply of a connection that is not translated (DR, TUN): its state is followed and the host forwards it.',
+  ),
+  defence: reason('drop', 'defence', 'A first packet dropped while memory for connections is short (drop_packet).'),
+  tunnel: reason('drop', 'tunnel', 'A packet for a real server behind a tunnel; tunnels are not built yet.'),
+  noServer: reason(
+    'drop',
+    'noServer',
+    'A virtual service has no real server that takes the packet; the client hears ICMP port unreachable.',
+  ),
   tableFull: reason(
     'drop',
     'tableFull',
@@ -60,5 +87,5 @@ export const reasons = percpuArray('reasons', Count, { maxEntries: 64 });
 export function because(reason: Reason): number {
   const count = reasons.at(REASON_LIST.indexOf(reason));
   if (count !== null) count.packets = u64(count.packets + 1n);
-  return reason.verdict === 'pass' ? TC_ACT_OK : TC_ACT_SHOT;
+  return reason.verdict === 'pass' ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

@@ -1,83 +1,113 @@
 /**
  * The journey of a packet: parsed, known as part of a connection or let to open one, then told by request.ts or reply.ts.
  *
- * A packet that is none of ours leaves here untouched (TC_ACT_OK) and goes on to the host.
+ * A packet that is none of ours leaves here untouched (TC_ACT_UNSPEC) and goes on to the host.
  */
-import { assign, htons, type Skb, stack, TC_ACT_OK } from '@ipvsd/bpf';
-import { connections } from './connection/connection.ts';
-import { connectionAt, expire } from './connection/lifecycle.ts';
-import { chooseServer, Opening, openConnection } from './connection/open.ts';
-import { CLOSE, SYN, TIME_WAIT, tcpEvent } from './connection/tcp-state.ts';
+import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
+import { type Connection, NO_OUTPUT } from './connection/connection.ts';
+import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REQUEST } from './family.ts';
-import { ETHERNET, IPPROTO_TCP, Tcp } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
+import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
+import { TRUNCATED } from './protocol/protocol.ts';
+import { SCTP_CLOSED } from './protocol/sctp.ts';
+import { CLOSE, FIN_WAIT, TIME_WAIT } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { findService } from './service/find.ts';
-import { NONE } from './service/service.ts';
+import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
+import { FIRST_PACKET, stages } from './stages.ts';
 
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
 /** Addressed to this host by its link address. */
 const PACKET_HOST = 0;
+/** Key exchange of IPsec (RFC 7296), UDP on both sides: AH and ESP follow its connection. */
+const ISAKMP = htons(500);
+
+/** Calls `step` with the packet's family; what is not IP goes on untouched. */
+export function byFamily(skb: Skb, step: (skb: Skb, family: Family) => number): number {
+  const protocol = skb.protocol;
+  if (protocol === ETH_P_IP) return step(skb, IPV4);
+  if (protocol === ETH_P_IPV6) return step(skb, IPV6);
+  return TC_ACT_UNSPEC;
+}
 
 export function director(skb: Skb): number {
-  if (skb.pktType !== PACKET_HOST) return TC_ACT_OK;
-  const protocol = skb.protocol;
-  if (protocol === ETH_P_IP) return journey(skb, IPV4);
-  if (protocol === ETH_P_IPV6) return journey(skb, IPV6);
-  return TC_ACT_OK;
+  if (skb.pktType !== PACKET_HOST) return TC_ACT_UNSPEC;
+  return byFamily(skb, journey);
 }
 
 function journey(skb: Skb, family: Family): number {
+  // Without a service of the family even packets of connections are the host's, as the kernel's hooks are gone then.
+  if (family.hasServices() === 0) return TC_ACT_UNSPEC;
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  if (ip.protocol !== IPPROTO_TCP) return TC_ACT_OK;
+  const protocol = ip.protocol;
+  const encrypted = protocol === IPPROTO_ESP || protocol === IPPROTO_AH;
+  if (!isBalanced(protocol) && !encrypted) return TC_ACT_UNSPEC;
   if (!family.isValid(ip)) return because(REASONS.malformed);
   if (family.isFragment(ip)) return because(REASONS.fragment);
   const transport = family.transport(ip);
-  const tcp = skb.header(Tcp, transport);
-  if (tcp === null) return because(REASONS.truncated);
+  const ports = skb.header(Ports, transport);
+  const event = eventOf(skb, protocol, transport);
+  if (ports === null || event === TRUNCATED) return because(REASONS.truncated);
 
-  const now = clock();
-  const event = tcpEvent(tcp.flags);
   const tuple = stack(family.Tuple, {
-    sourcePort: tcp.sourcePort,
-    destinationPort: tcp.destinationPort,
-    protocol: IPPROTO_TCP,
+    sourcePort: ports.sourcePort,
+    destinationPort: ports.destinationPort,
+    protocol,
   });
+  if (encrypted) {
+    tuple.sourcePort = ISAKMP;
+    tuple.destinationPort = ISAKMP;
+    tuple.protocol = IPPROTO_UDP;
+  }
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
   const flow = family.flows.lookup(tuple);
   if (flow !== null) {
-    const c = connectionAt(flow.connection, now);
+    const index = flow.connection;
+    const c = connectionAt(index, clock());
     if (c !== null) {
-      if (flow.direction !== REQUEST) return reply(skb, family, ip, tcp, transport, c, event, now);
-      const finished = c.state === TIME_WAIT || c.state === CLOSE;
-      if (!(event === SYN && finished && c.controller === 0 && settings.only.connectionReuse !== 0)) {
-        return request(skb, family, ip, tcp, transport, c, event, now);
-      }
-      // The client uses its port anew: the old entry goes and the packet is a first one.
-      expire(c, flow.connection);
+      if (flow.direction !== REQUEST) return reply(skb, family, ip, ports, transport, c, event);
+      const fate = fateOf(c, event);
+      if (fate === GOES_ON) return request(skb, family, ip, ports, transport, c, event);
+      if (fate === FINISHED) expireSoon(c, index);
+      else expire(c, index);
     }
   }
+  return tailCall(skb, stages, FIRST_PACKET);
+}
 
-  const opening = stack(Opening, {
-    clientPort: tcp.sourcePort,
-    virtualPort: tcp.destinationPort,
-    protocol: IPPROTO_TCP,
-  });
-  family.widen(opening.client, ip.source);
-  family.widen(opening.virtual, ip.destination);
-  const service = findService(family.number, IPPROTO_TCP, skb.mark, opening.virtual, tcp.destinationPort);
-  if (service === null) return TC_ACT_OK;
-  if (event !== SYN) return because(REASONS.notFirst);
-  const chosen = chooseServer(service, opening);
-  if (chosen === NONE) return because(REASONS.noServer);
-  const index = openConnection(family, opening, chosen, skb.mark, now);
-  if (index === NONE) return because(REASONS.tableFull);
-  const c = connections.at(index);
-  if (c === null) return because(REASONS.corrupt);
-  return request(skb, family, ip, tcp, transport, c, event, now);
+const GOES_ON = 0;
+/** The client uses its port anew: the old entry goes, and the packet is a first one. */
+const FINISHED = 1;
+/** The same, as the connection's real server is gone. */
+const FORSAKEN = 2;
+
+/** What a client's packet means for the connection that knows it. */
+function fateOf(c: Connection, event: u32): u32 {
+  if (c.controls !== 0) return GOES_ON;
+  const first = isFirst(c.protocol, event);
+  if (first && isFinished(c)) return FINISHED;
+  if (settings.only.expireNoDestination === 0) return GOES_ON;
+  const server = servers.at(c.server);
+  if (server === null) return GOES_ON;
+  if ((server.flags & SERVER_AVAILABLE) === 0) return FORSAKEN;
+  return first && server.weight === 0 ? FINISHED : GOES_ON;
+}
+
+/** The bit of conn_reuse_mode for connections whose replies go another way. */
+const REUSE_UNSEEN = 2;
+
+/** The client may use its port anew. Never where a template controls: its connections stay together. */
+function isFinished(c: Connection): boolean {
+  const mode = settings.only.connectionReuse;
+  if (mode === 0 || c.controller !== 0) return false;
+  const state = c.state;
+  if (c.protocol !== IPPROTO_TCP) return state === SCTP_CLOSED;
+  if (state === TIME_WAIT || state === CLOSE) return true;
+  return (mode & REUSE_UNSEEN) !== 0 && state === FIN_WAIT && (c.flags & NO_OUTPUT) !== 0;
 }

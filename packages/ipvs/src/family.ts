@@ -6,6 +6,7 @@ import { array, assign, be16, hashMap, htons, ntohs, raw, rawBe32, struct, u8, u
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
 import { ETHERNET, Ipv4, Ipv6 } from './packet/headers.ts';
+import { settings } from './settings.ts';
 
 /** What a tuple leads to: a connection, and which way the packet goes. */
 export const Flow = struct('flow', { connection: u32, direction: u32 });
@@ -14,8 +15,15 @@ export type Flow = ViewOf<typeof Flow>;
 export const REQUEST = 0;
 export const REPLY = 1;
 
-const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, reserved: array(u8, 3) };
-/** A packet's own addresses and ports: both directions of a connection are found by what the packet itself says. */
+/** Kinds of tuples. */
+export const OF_PACKETS = 0;
+export const OF_TEMPLATE = 1;
+
+const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, kind: u8, reserved: array(u8, 2) };
+/**
+ * A packet's own addresses and ports: both directions of a connection are found by what the packet itself says. Templates
+ * (kind 1) are found the same way, where no packet's tuple can meet them.
+ */
 export const Tuple4 = struct('tuple4', { source: Address4, destination: Address4, ...tuple });
 export const Tuple6 = struct('tuple6', { source: Address6, destination: Address6, ...tuple });
 
@@ -34,6 +42,7 @@ export const IPV4 = {
   Tuple: Tuple4,
   Address: Address4,
   flows: flows4,
+  hasServices: (): u32 => settings.only.services4,
   /** Where the transport header lies, link header included; options are skipped. */
   transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
   /** First fragments too: they carry MF. */
@@ -57,7 +66,10 @@ export const IPV4 = {
     // A time to live less one is, in the machine's order, its 16-bit word less one: plus 0xfffe in ones' complement.
     ip.checksum = patch(ip.checksum, fold32(difference + 0xfffe));
   },
+  /** Header and all that follows. */
   length: (ip: Header4): u32 => ntohs(ip.length),
+  /** The addresses' part of a pseudo header's sum, not folded. */
+  sum: (ip: Header4): number => raw(ip.source.a) + raw(ip.destination.a),
 };
 
 export type Family = typeof IPV4;
@@ -69,6 +81,7 @@ export const IPV6: Family = {
   Tuple: Tuple6,
   Address: Address6,
   flows: flows6,
+  hasServices: (): u32 => settings.only.services6,
   transport: (_ip: Header6): u32 => ETHERNET + 40,
   isFragment: (_ip: Header6): boolean => false,
   isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,
@@ -85,6 +98,15 @@ export const IPV6: Family = {
     ip.timeToLive = u8(ip.timeToLive - 1);
   },
   length: (ip: Header6): u32 => ntohs(ip.payloadLength) + 40,
+  sum: (ip: Header6): number =>
+    raw(ip.source.a) +
+    raw(ip.source.b) +
+    raw(ip.source.c) +
+    raw(ip.source.d) +
+    raw(ip.destination.a) +
+    raw(ip.destination.b) +
+    raw(ip.destination.c) +
+    raw(ip.destination.d),
 } as unknown as Family;
 
 export const FAMILIES = [IPV4, IPV6];

@@ -1,39 +1,41 @@
 /** A packet from a real server on its way back to the client, who must see the virtual service as its source. */
 import { type Skb, u32, type ViewOf } from '@ipvsd/bpf';
-import type { Connection } from './connection/connection.ts';
-import { changeState } from './connection/lifecycle.ts';
-import { ACK, afterReply, ESTABLISHED } from './connection/tcp-state.ts';
+import { type Connection, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
+import { assureTemplate, changeState, rearm } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import type { Family } from './family.ts';
 import { rewrite, SOURCE } from './forward/nat.ts';
 import { findRoute, sendTo } from './forward/route.ts';
-import type { Ipv4, Tcp } from './packet/headers.ts';
-import { ETHERNET } from './packet/headers.ts';
-import { rearm } from './request.ts';
-import { countOut, SERVER_AVAILABLE, servers } from './service/service.ts';
-
-const TCP_CHECKSUM = 16;
+import { ETHERNET, IPPROTO_UDP, type Ipv4, type Ports } from './packet/headers.ts';
+import { nextState } from './protocol/index.ts';
+import { OUTPUT } from './protocol/protocol.ts';
+import { METHOD_MASQ, SERVER_AVAILABLE, servers } from './service/service.ts';
+import { countOut } from './service/statistics.ts';
+import { now as clock } from './settings.ts';
 
 export function reply(
   skb: Skb,
   family: Family,
   ip: ViewOf<typeof Ipv4>,
-  tcp: Tcp,
+  ports: Ports,
   transport: u32,
   c: Connection,
   event: u32,
-  now: u32,
 ): number {
   const server = servers.at(c.server);
-  if (server === null) return because(REASONS.corrupt);
-  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
-  if (!findRoute(skb, family, c.route, c.client, now)) return because(REASONS.noRoute);
-
   // A removed real server's replies still pass; only what is in service is counted (as IPVS does).
-  if ((server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
+  if (server !== null && (server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
   const state = c.state;
-  if (event !== ACK || state !== ESTABLISHED) changeState(c, server, state, afterReply(state, event));
-  rearm(c, now);
-  rewrite(skb, family, ip, tcp, SOURCE, c.virtual, c.virtualPort, transport + TCP_CHECKSUM);
+  const next = nextState(c.protocol, state, event, OUTPUT);
+  if (next !== state) changeState(c, server, state, next);
+  // Replies are seen after all: from now on both directions tell the state.
+  if ((c.flags & NO_OUTPUT) !== 0 && c.protocol !== IPPROTO_UDP) c.flags = u32(c.flags & ~NO_OUTPUT);
+  if (c.controller !== 0 && c.protocol === IPPROTO_UDP) assureTemplate(c);
+  rearm(c);
+
+  if ((c.flags & METHOD_MASK) !== METHOD_MASQ) return because(REASONS.reply);
+  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
+  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
+  rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort);
   return sendTo(family, c.route);
 }

@@ -4,11 +4,11 @@
  * Time inside the data plane is counted in *ticks* of 2^20 ns (1.048576 ms): a shift of the kernel's clock instead of a
  * division, 32 bits that wrap after 52 days and are only ever subtracted.
  */
-import { array, ktimeCoarseNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, ktimeCoarseNs, ktimeNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const TICK_NS = 1_048_576;
-/** Seconds to ticks, rounded. */
-export const ticksOf = (seconds: number): number => Math.round((seconds * 1e9) / TICK_NS);
+/** Seconds to ticks, rounded up: a timer may be late, never early. */
+export const ticksOf = (seconds: number): number => Math.ceil((seconds * 1e9) / TICK_NS);
 /** Ticks to seconds, as a fraction. */
 export const secondsOf = (ticks: number): number => (ticks * TICK_NS) / 1e9;
 
@@ -17,12 +17,38 @@ export const Settings = struct('settings', {
   clock: u32,
   /** Connections that may exist; the maps are made for it. */
   maxConnections: u32,
-  /** Timeout in ticks by TCP state. */
-  tcpTimeouts: array(u32, 16),
-  udpTimeout: u32,
-  /** 1: a SYN on a closing entry that nobody controls opens a new connection (conn_reuse_mode). */
+  /** Timeouts in ticks: of each protocol 16, by state. */
+  timeouts: array(u32, 48),
+  /** conn_reuse_mode, its bits. */
   connectionReuse: u32,
   expireNoDestination: u32,
+  expireQuiescentTemplate: u32,
+  sloppyTcp: u32,
+  sloppySctp: u32,
+  cacheBypass: u32,
+  natIcmpSend: u32,
+  scheduleIcmp: u32,
+  ignoreTunneled: u32,
+  /** 1 while this director is a backup that must not balance (backup_only, and a backup daemon runs). */
+  backupOnly: u32,
+  /** Modes of the defence, 0 to 3; 1 and 2 are exchanged by the data plane itself (defence.ts). */
+  secureTcp: u32,
+  dropEntry: u32,
+  dropPacket: u32,
+  /** amemthresh in pages, and am_droprate. */
+  memoryThreshold: u32,
+  dropRate: u32,
+  runEstimation: u32,
+  /** lblc_expiration and lblcr_expiration in ticks. */
+  localityExpiration: u32,
+  replicationExpiration: u32,
+  /** CPUs that may count packets. */
+  cpus: u32,
+  /** Virtual services of each family; without any its packets are the host's alone, connections or not. */
+  services4: u32,
+  services6: u32,
+  /** 1 where rules give packets a firewall mark (service/mark.ts). */
+  markRules: u32,
 });
 export type Settings = ViewOf<typeof Settings>;
 
@@ -33,4 +59,11 @@ export function now(): u32 {
   const fixed = settings.only.clock;
   if (fixed !== 0) return fixed;
   return u32(ktimeCoarseNs() >> 20n);
+}
+
+/** The same for where the coarse clock is not to be had (syscall programs, and timers that they start). */
+export function exactNow(): u32 {
+  const fixed = settings.only.clock;
+  if (fixed !== 0) return fixed;
+  return u32(ktimeNs() >> 20n);
 }

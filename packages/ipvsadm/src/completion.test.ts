@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { commands } from './commands.ts';
 import { completionScript, optionsOf, shells } from './completion.ts';
@@ -41,4 +42,11 @@ test('the help text names every word of the original and none of ours', () => {
     if (long === 'version') continue;
     expect(help.includes(`--${long}`), long).toBe(!ours);
   }
+});
+
+test('the man page names every command and option', () => {
+  const page = readFileSync(new URL('../man/ipvsadm.8', import.meta.url), 'utf8').replaceAll('\\-', '-');
+  const words = [...commands, ...options].map(({ long }) => `--${long}`);
+  const unnamed = ['--ipv6', '--sort', '--laddr', '--ifname', '--help', '--version'];
+  expect(words.filter((word) => !page.includes(word) && !unnamed.includes(word))).toEqual([]);
 });

@@ -1,40 +1,19 @@
 /**
- * Plays recorded command lines (`ipvsadm.jsonl` of a folder laid out like /work/shared/golden/open) and compares what we
+ * Plays recorded command lines (`ipvsadm.jsonl` of a folder of recordings) and compares what we
  * say and what we keep with the real ipvsadm on a real kernel: stdout, stderr and status byte for byte, and the table
  * after every step. Where the recording shows the kernel's hash order, virtual services are compared as a set.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Director, DirectorError } from '@ipvsd/director';
-import { type Outcome, type Programs, runShell } from './conformance-shell.ts';
-import { CapturedOutput, textInput } from './io.ts';
-import {
-  formatProcApplications,
-  formatProcConnections,
-  formatProcCpuStats,
-  formatProcServices,
-  formatProcStats,
-  formatProcSyncedConnections,
-} from './proc.ts';
-import { runIpvsadm } from './run.ts';
-import { runIpvsadmRestore, runIpvsadmSave } from './scripts.ts';
-import { fileNames, type Names } from './services-names.ts';
+import { type Outcome, runShell } from './conformance-shell.ts';
+import type { Stage, World } from './conformance-stage.ts';
 
 export interface ConformanceOptions {
   readonly folder: string;
-  /** A director with an empty table for every scenario. */
-  readonly director: (world: World) => Director | Promise<Director>;
-  /** /etc/services of the recording: Debian's netbase. */
-  readonly services?: string;
+  /** Where a scenario is played: an empty table, and the programs working on it. */
+  readonly stage: (world: World) => Stage | Promise<Stage>;
   readonly excused?: readonly Excuse[];
-  readonly only?: (scenario: string) => boolean;
-}
-
-/** The namespace the recordings were made in. */
-export interface World {
-  readonly scenario: string;
-  /** Names and MTUs. */
-  readonly interfaces: ReadonlyMap<string, number>;
+  readonly only?: (scenario: string, topic: string) => boolean;
 }
 
 /** A step that may differ, and why. */
@@ -83,26 +62,35 @@ interface State {
   readonly proc: string;
 }
 
-const hosts = `
-127.0.0.1 localhost
-::1 localhost
-192.0.2.10 vip10.example.net vip10
-10.2.0.11 rs1.example.net rs1
-2001:db8::10 vip6.example.net vip6
-`;
-
 export async function* playConformance(options: ConformanceOptions): AsyncGenerator<ScenarioResult> {
-  const names = fileNames(hosts, options.services ?? readFileSync('/etc/services', 'utf8'));
   for (const [scenario, steps] of scenariosIn(options.folder)) {
-    if (options.only && !options.only(scenario)) continue;
+    if (options.only && !options.only(scenario, steps[0]!.topic)) continue;
     const interfaces = new Map([
       ['lo', 65536],
       ['or0', 1500],
     ]);
-    const director = await options.director({ scenario, interfaces });
+    const stage = await options.stage({ scenario, interfaces });
     const excuses = (options.excused ?? []).filter((excuse) => excuse.scenario === scenario);
-    yield await playScenario(scenario, steps, director, names, excuses);
+    try {
+      yield await playScenario(scenario, steps, stage, excuses);
+    } finally {
+      await stage.close?.();
+    }
   }
+}
+
+/** Plays everything, a line per scenario and the differences below it, then the total. True when nothing is unexplained. */
+export async function printConformance(options: ConformanceOptions, write: (line: string) => void): Promise<boolean> {
+  let [scenarios, steps, equal, excused] = [0, 0, 0, 0];
+  for await (const result of playConformance(options)) {
+    write(formatScenarioResult(result));
+    scenarios++;
+    steps += result.steps;
+    equal += result.equal;
+    excused += result.excused;
+  }
+  write(`total: ${equal} of ${steps} steps in ${scenarios} scenarios, ${excused} excused`);
+  return equal + excused === steps;
 }
 
 export function formatScenarioResult(result: ScenarioResult): string {
@@ -130,22 +118,20 @@ function scenariosIn(folder: string): Map<string, Step[]> {
 async function playScenario(
   scenario: string,
   steps: readonly Step[],
-  director: Director,
-  names: Names,
+  stage: Stage,
   excuses: readonly Excuse[],
 ): Promise<ScenarioResult> {
-  const programs = programsOn(director, names);
   const shellFiles = new Map<string, string>();
   const differences: Difference[] = [];
   let [equal, excused] = [0, 0];
   let expected: State | undefined;
   for (const step of steps) {
     const outcome = step.argv
-      ? await programs.run('ipvsadm', step.argv, step.stdin ?? '')
-      : await runShell(step.shell ?? '', programs, shellFiles, step.stdin ?? '');
+      ? await stage.run('ipvsadm', step.argv, step.stdin ?? '')
+      : await runShell(step.shell ?? '', stage, shellFiles, step.stdin ?? '');
     expected = step.after ?? expected;
     const excuse = excuses.find((each) => each.step === step.step)?.reason;
-    const found = [...compareOutcome(step, outcome), ...(await compareState(expected, director, programs))];
+    const found = [...compareOutcome(step, outcome), ...(await compareState(expected, stage))];
     const command = step.argv?.join(' ') ?? step.shell ?? '';
     for (const each of found) differences.push({ step: step.step, command, ...each, ...(excuse && { excuse }) });
     if (found.length === 0) equal++;
@@ -166,13 +152,13 @@ function compareOutcome(step: Step, outcome: Outcome): Found[] {
   ];
 }
 
-async function compareState(expected: State | undefined, director: Director, programs: Programs): Promise<Found[]> {
+async function compareState(expected: State | undefined, stage: Stage): Promise<Found[]> {
   if (!expected) return [];
-  const show = async (option: string) => (await programs.run('ipvsadm', [option], '')).stdout;
+  const show = async (option: string) => (await stage.run('ipvsadm', [option], '')).stdout;
   return [
     ...compare('Ln', expected.Ln, await show('-Ln')),
     ...compare('Sn', asSet(expected.Sn), asSet(await show('-Sn'))),
-    ...compare('proc', asSet(expected.proc), asSet(formatProcServices(director))),
+    ...compare('proc', asSet(expected.proc), asSet(String(stage.readProc('/proc/net/ip_vs')))),
   ];
 }
 
@@ -193,49 +179,4 @@ function asSet(text: string): string {
     else head += `${line}\n`;
   }
   return head + blocks.sort().join('\n');
-}
-
-function programsOn(director: Director, names: Names): Programs {
-  return {
-    run: async (name, argv, stdin) => {
-      const [stdout, stderr] = [new CapturedOutput(), new CapturedOutput()];
-      const io = { director: () => director, stdin: textInput(stdin), stdout, stderr, names, programName: name };
-      const program = { ipvsadm: runIpvsadm, 'ipvsadm-save': runIpvsadmSave, 'ipvsadm-restore': runIpvsadmRestore }[
-        name
-      ];
-      return { status: await program(argv, io), stdout: stdout.text, stderr: stderr.text };
-    },
-    readProc: (path) => readProc(director, path),
-    writeSysctl: (name, value) => writeSysctl(director, name, value),
-  };
-}
-
-const sysctlFolder = '/proc/sys/net/ipv4/vs/';
-
-function readProc(director: Director, path: string): ReadonlyMap<string, string> | string | undefined {
-  if (`${path}/` === sysctlFolder) return director.sysctls();
-  if (path.startsWith(sysctlFolder)) {
-    const value = director.sysctls().get(path.slice(sysctlFolder.length));
-    return value === undefined ? undefined : `${value}\n`;
-  }
-  return netFiles[path]?.(director);
-}
-
-const netFiles: Readonly<Record<string, (director: Director) => string>> = {
-  '/proc/net/ip_vs': formatProcServices,
-  '/proc/net/ip_vs_app': formatProcApplications,
-  '/proc/net/ip_vs_conn': (director) => [...formatProcConnections(director.connections())].join(''),
-  '/proc/net/ip_vs_conn_sync': (director) => [...formatProcSyncedConnections(director.connections())].join(''),
-  '/proc/net/ip_vs_stats': formatProcStats,
-  '/proc/net/ip_vs_stats_percpu': formatProcCpuStats,
-};
-
-function writeSysctl(director: Director, name: string, value: string): DirectorError | undefined {
-  try {
-    director.execute({ kind: 'setSysctl', name, value });
-    return undefined;
-  } catch (error) {
-    if (error instanceof DirectorError) return error;
-    throw error;
-  }
 }

@@ -25,7 +25,10 @@ export function processIo(openDirector: OpenDirector, name: string): Io {
   endQuietlyOnClosedPipe();
   return {
     director: openDirector,
-    stdin: process.stdin,
+    // Node opens it at the first look, which only a restore should pay for.
+    get stdin() {
+      return process.stdin;
+    },
     stdout: output(process.stdout),
     stderr: output(process.stderr),
     names: rememberingNames(systemNames()),

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createEnvironment, type Director, MemoryDirector } from '@ipvsd/director';
+import { createEnvironment, type Director, DirectorError, MemoryDirector } from '@ipvsd/director';
 import { describe, expect, test } from 'vitest';
 import { CapturedOutput, textInput } from './io.ts';
 import { runIpvsadm } from './run.ts';
@@ -51,3 +51,26 @@ async function run(command: string, stdin: string, director: Director): Promise<
   const said = stderr.text.replace(/^(?=.)/gm, '2> ');
   return stdout.text + said + (status === 0 ? '' : `=> ${status}\n`);
 }
+
+test('--watch lists again after each wait until it is told to stop', async () => {
+  const [stdout, waits] = [new CapturedOutput(), [] as number[]];
+  const sleep = async (milliseconds: number) => waits.push(milliseconds) < 3;
+  const io = { director: () => new MemoryDirector(), stdin: textInput(''), stdout, stderr: stdout, names, sleep };
+  await runIpvsadm(['-L', '--timeout', '--watch', '5'], { ...io, programName: 'ipvsadm' });
+  expect(waits).toEqual([5000, 5000, 5000]);
+  expect(stdout.text.match(/Timeout/g)).toHaveLength(3);
+});
+
+test('a director that cannot be opened is status 2, and help needs none', async () => {
+  const stderr = new CapturedOutput();
+  const director = () => {
+    throw new DirectorError('EPERM', 'Cannot open the director: not root');
+  };
+  const io = { director, stdin: textInput(''), stdout: new CapturedOutput(), stderr, names, programName: 'ipvsadm' };
+  expect(await runIpvsadm(['-h'], io)).toBe(0);
+  expect(await runIpvsadm(['-L'], io)).toBe(2);
+  expect(stderr.text).toBe(
+    "Can't initialize ipvs: Permission denied (you must be root)\n" +
+      'Are you sure that IP Virtual Server is built in the kernel or as module?\n',
+  );
+});

@@ -1,7 +1,7 @@
 /** The command `ipvsd`: each subcommand is a file in commands/, loaded when it is called. */
 import { Command, InvalidArgumentError } from 'commander';
 import { readEndPoint } from './end-point.ts';
-import { openDirector, orExplain } from './open-director.ts';
+import { orExplain } from './explain.ts';
 
 const port = (text: string): number => {
   const value = Number(text);
@@ -21,13 +21,19 @@ const withPort = (text: string) => {
   return { address, port };
 };
 
-const seconds = (text: string): number => {
+const deadline = (text: string): number => {
   const value = Number(text);
   if (!(value >= 0)) throw new InvalidArgumentError('must be a number of seconds');
   return value;
 };
 
 const CONFIGURATION = '/etc/keepalived/keepalived.conf';
+
+const seconds = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('must be more than 0');
+  return value;
+};
 
 export async function run(argv: readonly string[]): Promise<void> {
   const program = new Command('ipvsd')
@@ -50,6 +56,18 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((options: { json?: true }) =>
       orExplain(async () => (await import('./commands/status.ts')).status(options.json === true)),
     );
+  program
+    .command('proc')
+    .description('the files that ip_vs has under /proc/net, in its format')
+    .argument('[name]', 'ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app', 'ip_vs')
+    .option('--keep <folder>', 'write all of them there, again and again')
+    .option('--interval <seconds>', 'how often with --keep', seconds, 2)
+    .action((name: string, options) => orExplain(async () => (await import('./commands/proc.ts')).proc(name, options)));
+  program
+    .command('completion')
+    .description('shell completion for ipvsadm')
+    .argument('<shell>', 'bash, zsh or fish')
+    .action((shell: string) => orExplain(async () => (await import('./commands/completion.ts')).completion(shell)));
   program
     .command('demo')
     .description('a whole cluster in network namespaces: client, director, two real servers, and load')
@@ -88,7 +106,12 @@ function addDaemonCommands(program: Command): void {
     .option('--log <format>', 'json, text, or auto: text on a terminal', 'auto')
     .option('--leave', 'leave the virtual services as they are at the end')
     .option('--despite-errors', 'run a configuration with errors without what is wrong in it, as keepalived does')
-    .action((options) => orExplain(async () => (await import('./commands/run.ts')).run(options, openDirector)));
+    .action((options) =>
+      orExplain(async () => {
+        const { openDirector } = await import('./open-director.ts');
+        await (await import('./commands/run.ts')).run(options, openDirector);
+      }),
+    );
   program
     .command('check')
     .description(
@@ -125,7 +148,7 @@ function addDaemonCommands(program: Command): void {
     .command('drain')
     .description('weight 0 for a real server in every service, wait for its connections, then take it out')
     .argument('<real-server>', 'ADDRESS or ADDRESS:PORT', endPoint)
-    .option('--deadline <seconds>', 'take it out then, whatever is left', seconds, 300)
+    .option('--deadline <seconds>', 'take it out then, whatever is left', deadline, 300)
     .option('--keep', 'leave it in the table with weight 0')
     .option('--release-persistence', 'clients bound to it by persistence may go elsewhere at once (for all services)')
     .action((target, { deadline, ...options }) =>
@@ -170,6 +193,7 @@ function addDaemonCommands(program: Command): void {
 }
 
 async function tools() {
+  const { openDirector } = await import('./open-director.ts');
   const { daemonPaths } = await import('./daemon/run-folder.ts');
   const write = (text: string): void => {
     process.stdout.write(text);

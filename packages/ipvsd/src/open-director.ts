@@ -9,13 +9,3 @@ export function openDirector(): KernelDirector {
   const connections = process.env['IPVSD_CONNECTIONS'];
   return new KernelDirector(connections === undefined ? {} : { maxConnections: Number(connections) });
 }
-
-/** A failure that is nobody's mistake of typing: one line, and status 2 as ipvsadm has it where the kernel lacks ip_vs. */
-export async function orExplain(work: () => Promise<void> | void): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-    process.exitCode = 2;
-  }
-}

@@ -350,7 +350,8 @@ describeRoot('links, addresses and routes', () => {
     const news: string[] = [];
     const watcher = watchRoutes((event) => {
       if (event.kind === 'link' || event.kind === 'link-gone') news.push(`${event.kind} ${event.link.name}`);
-      else if (event.kind !== 'missed') news.push(`${event.kind} ${event.address.address}`);
+      else if (event.kind === 'address' || event.kind === 'address-gone')
+        news.push(`${event.kind} ${event.address.address}`);
     }, left);
     here.addVeth('n0', 'n1');
     here.addAddress('n0', '10.7.0.1/24');

@@ -68,15 +68,14 @@ export function relatedAt(place: Place, text: string): RelatedPlace {
 }
 
 /** `file:line:column`, the sentence, the source line and a caret; then where it was inlined from. */
-export function formatDiagnostic(
-  diagnostic: Diagnostic,
-  showPath: (path: string) => string = (path) => path,
-): string {
+export function formatDiagnostic(diagnostic: Diagnostic, showPath: (path: string) => string = (path) => path): string {
   const { file, line, column, code, text, source, related } = diagnostic;
   if (file === undefined) return `${text} [${code}]`;
   const tabsKept = source.slice(0, column - 1).replace(/[^\t]/g, ' ');
   const places = related.map((r) => `  ${r.text} ${showPath(r.file)}:${r.line}:${r.column}`);
-  return [`${showPath(file)}:${line}:${column}: ${text} [${code}]`, `  ${source}`, `  ${tabsKept}^`, ...places].join('\n');
+  return [`${showPath(file)}:${line}:${column}: ${text} [${code}]`, `  ${source}`, `  ${tabsKept}^`, ...places].join(
+    '\n',
+  );
 }
 
 const message = (code: number, text: string): Message => ({ code: `BPF${code}`, text });
@@ -110,7 +109,10 @@ export const say = {
   exception: () =>
     message(2003, 'Cannot compile exceptions: the kernel has none; return a value that says what happened'),
   string: () =>
-    message(2004, 'Cannot compile a string made at run time: strings exist at build time only; use numbers in the kernel'),
+    message(
+      2004,
+      'Cannot compile a string made at run time: strings exist at build time only; use numbers in the kernel',
+    ),
   classInFunction: () => message(2005, 'Cannot compile a class in a function: declare structs at module scope'),
   asyncFunction: () =>
     message(2006, 'Cannot compile async functions and generators: a program runs to its end; use timers'),
@@ -130,9 +132,11 @@ export const say = {
   newExpression: () => message(2014, 'Cannot compile new: there is no heap; use stack(S)'),
   forIn: () => message(2015, 'Cannot compile for-in: write for (const x of ARRAY) over an array of the build'),
   forOf: () =>
-    message(2016, 'Cannot loop over this: for-of takes arrays known at build time; for others count: for (let i = 0; ...)'),
-  optionalChain: () =>
-    message(2017, 'Cannot compile "?." on a value of run time: compare with null first'),
+    message(
+      2016,
+      'Cannot loop over this: for-of takes arrays known at build time; for others count: for (let i = 0; ...)',
+    ),
+  optionalChain: () => message(2017, 'Cannot compile "?." on a value of run time: compare with null first'),
   logicalValue: (operator: string) =>
     message(2018, `Cannot compile "${operator}" on values that are not booleans: write c ? a : b`),
   spread: () => message(2019, 'Cannot compile a spread: write each element'),
@@ -141,7 +145,8 @@ export const say = {
     message(2021, `Cannot assign "${name}" at run time: module scope runs at build time; keep it in a map`),
   comma: () => message(2022, 'Cannot compile the comma operator: write two statements'),
   label: () => message(2023, 'Cannot find the label of this jump inside the function'),
-  thisValue: () => message(2024, 'Cannot compile "this" here: it means something only in methods of build-time objects'),
+  thisValue: () =>
+    message(2024, 'Cannot compile "this" here: it means something only in methods of build-time objects'),
 
   // Integers.
   needsAnnotation: (name: string) =>
@@ -155,12 +160,14 @@ export const say = {
     message(3003, `Cannot keep a bigint of ${range} in 64 bits: say that it wraps, u64(...)`),
   mayNotFit: (what: string, range: string, type: string) =>
     message(3004, `Cannot put ${range} into ${what}: a ${type} may not hold it; write ${type}(...)`),
-  bareDivision: () =>
-    message(3005, 'Cannot divide into a fraction: the integer quotient is u32(a / b)'),
+  bareDivision: () => message(3005, 'Cannot divide into a fraction: the integer quotient is u32(a / b)'),
   negativeDivision: (range: string) =>
     message(3006, `Cannot divide with operands of ${range}: both must be known to be at least 0`),
   zeroModulus: (range: string) =>
-    message(3007, `Cannot take a remainder by ${range}: the divisor must be known not to be 0; test it first`),
+    message(
+      3007,
+      `Cannot take a remainder by ${range}: the divisor must be known not to be 0; put it in a const and test that first`,
+    ),
   orderArithmetic: (type: string) =>
     message(
       3008,
@@ -176,7 +183,10 @@ export const say = {
   signedBigint: (range: string) =>
     message(3013, `Cannot compare bigints of ${range}: one may be negative and one beyond 2^63; write u64(...)`),
   bigintDivision: (range: string) =>
-    message(3014, `Cannot divide a bigint by ${range}: the divisor must be known not to be 0`),
+    message(
+      3014,
+      `Cannot divide a bigint by ${range}: the divisor must be known not to be 0; put it in a const and test that first`,
+    ),
   notANumber: (what: string) => message(3015, `Cannot calculate with ${what}`),
 
   // Memory.
@@ -188,9 +198,15 @@ export const say = {
       'Cannot use this packet view any more: a helper that can move the packet ran since it was made; call header() again',
     ),
   headerOffset: (range: string) =>
-    message(4004, `Cannot view the packet at ${range}: the offset must be known to be within 0..32767; test it first`),
+    message(
+      4004,
+      `Cannot view the packet at ${range}: the offset must be known to be within 0..32767; put it in a const and test that first`,
+    ),
   elementIndex: (range: string, length: number) =>
-    message(4005, `Cannot reach element ${range}: the array has ${length}; test the index first`),
+    message(
+      4005,
+      `Cannot reach element ${range}: the array has ${length}; put the index in a const and test that first`,
+    ),
   packetElement: () =>
     message(
       4006,
@@ -202,8 +218,7 @@ export const say = {
   fieldName: () => message(4009, 'Cannot use a field name that is not known at build time'),
   differentStructs: (a: string, b: string) =>
     message(4010, `Cannot use a view of "${a}" as a view of "${b}": the structs differ`),
-  viewComparison: () =>
-    message(4011, 'Cannot compare views: only with null; for their bytes write same(a, b)'),
+  viewComparison: () => message(4011, 'Cannot compare views: only with null; for their bytes write same(a, b)'),
   unknownStruct: (name: string) =>
     message(4012, `Cannot tell the struct behind "${name}": annotate it, for example ViewOf<typeof S> | null`),
   mapMethod: (method: string, type: string) => message(4013, `Cannot ${method}() on a map of type ${type}`),
@@ -215,19 +230,18 @@ export const say = {
   contextPointer: () =>
     message(4017, 'Cannot let this helper write into the context: give it a stack(S) and assign() it'),
   zeroOnlyInit: () => message(4018, 'Cannot initialise this field: only scalar fields may be given to stack()'),
-  timerOwner: () =>
-    message(4019, 'Cannot arm this timer: it must be a field of a map value, reached through its view'),
-  mapElsewhere: (what: string) =>
-    message(4020, `Cannot call ${what} in a function: declare it at module scope`),
+  timerOwner: () => message(4019, 'Cannot arm this timer: it must be a field of a map value, reached through its view'),
+  mapElsewhere: (what: string) => message(4020, `Cannot call ${what} in a function: declare it at module scope`),
   wrongSkb: () => message(4021, 'Cannot use another packet than the one that the program was given'),
+  /** The back end's own words: only it knows what a whole function needs. */
+  stack: (text: string) => message(4030, text),
 
   // Functions and loops.
   recursion: (name: string) => message(5001, `Cannot compile "${name}": it calls itself; write a loop`),
   notCallable: (what: string) => message(5002, `Cannot call ${what}: it is not a function known at build time`),
   foreignFunction: (name: string) =>
     message(5003, `Cannot call "${name}" at run time: it is neither kernel TypeScript nor a helper`),
-  buildTimeOnly: (what: string) =>
-    message(5004, `Cannot use ${what} at run time: it exists at build time only`),
+  buildTimeOnly: (what: string) => message(5004, `Cannot use ${what} at run time: it exists at build time only`),
   buildTimeChoice: () =>
     message(
       5005,
@@ -252,9 +266,17 @@ export const say = {
   programResult: (range: string) => message(5014, `Cannot return ${range} from a program: the result is an i32`),
   subprogramValue: (what: string) => message(5015, `Cannot pass ${what} to a subprogram`),
   unrollTooLong: (count: number) => message(5016, `Cannot unroll ${count} rounds: at most 1024`),
-  missingReturn: (name: string) =>
-    message(5017, `Cannot use the result of "${name}": it may end without a return`),
-  closureLoop: () => message(5018, 'Cannot compile this loop body: write loop(n, (i) => { ...; return 0; })'),
+  missingReturn: (name: string) => message(5017, `Cannot use the result of "${name}": it may end without a return`),
+  subprogramResult: () =>
+    message(
+      5022,
+      'Cannot return a view of the stack from a subprogram: it ends with the call; pass a view in and fill it',
+    ),
+  parameterAnnotation: (name: string) =>
+    message(
+      5023,
+      `Cannot tell how big parameter "${name}" of a subprogram may be: annotate it, for example ${name}: u32`,
+    ),
   mutableCapture: (name: string) =>
     message(5019, `Cannot share "${name}" with a loop body: only integers, booleans and views can be`),
   branchOnView: () => message(5020, 'Cannot merge views of different kinds: the structs or their memory differ'),

@@ -172,6 +172,8 @@ export interface IrMap {
   /** Struct or scalar name; absent where there is none. */
   readonly keyType?: string;
   readonly valueType?: string;
+  /** Of a program array. */
+  readonly programs?: readonly (readonly [index: number, program: string])[];
 }
 
 export interface IrModule {

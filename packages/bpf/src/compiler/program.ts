@@ -74,6 +74,9 @@ function hostOver(overlay: Overlay): ts.CompilerHost {
   const read = host.readFile.bind(host);
   const exists = host.fileExists.bind(host);
   const parse = host.getSourceFile.bind(host);
+  const isFolder = host.directoryExists?.bind(host);
+  host.directoryExists = (name) =>
+    Object.keys(overlay).some((path) => path.startsWith(`${name}/`)) || isFolder?.(name) === true;
   host.readFile = (name) => overlay[name] ?? read(name);
   host.fileExists = (name) => overlay[name] !== undefined || exists(name);
   host.getSourceFile = (name, options, onError, shouldCreate) => {

@@ -84,6 +84,7 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
     for (const program of wantedPrograms(spec, options.programs)) {
       programs.set(program.name, KernelProgram.load(program, context));
     }
+    fillTables(spec, maps, programs);
     return new Collection(maps, programs, owned);
   } catch (error) {
     new Collection(maps, programs, owned).close();
@@ -91,6 +92,20 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
   } finally {
     // Maps and programs hold the BTF themselves from here on.
     if (btfFd !== undefined) closeFd(btfFd);
+  }
+}
+
+/** Program arrays get the programs that the build put in them; of those that were not asked for, none. */
+function fillTables(
+  spec: CollectionSpec,
+  maps: ReadonlyMap<string, KernelMap>,
+  programs: ReadonlyMap<string, KernelProgram>,
+): void {
+  for (const { name, programs: table = [] } of spec.maps) {
+    for (const [index, programName] of table) {
+      const program = programs.get(programName);
+      if (program !== undefined) maps.get(name)?.setProgram(index, program);
+    }
   }
 }
 

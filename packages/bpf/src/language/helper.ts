@@ -5,7 +5,7 @@
  */
 import type { ProgramType } from '../spec.ts';
 import { addSums, foldSum, sumBytes } from './checksum.ts';
-import type { MapDefinition } from './map.ts';
+import type { MapDefinition, ProgramTable } from './map.ts';
 import { TC_ACT_REDIRECT } from './program.ts';
 import { be16, be32, u8, u16, u32, type u64 } from './scalar.ts';
 import type { NodeSkb, Skb } from './skb.ts';
@@ -221,6 +221,17 @@ export function fibLookup(_skb: Skb, parameters: View<(typeof FibLookup)['fields
   return currentWorld().surroundings.route?.(bytesOf(parameters), flags) ?? 4;
 }
 
+/** What a tail call gives that led nowhere. */
+export const NO_PROGRAM = -2;
+
+/**
+ * Go on in another program, which starts with a stack of its own and never returns here. Write `return tailCall(...)`: what
+ * it gives is the other program's verdict in Node, and in the kernel an error where the table has no such program.
+ */
+export function tailCall(skb: Skb, table: ProgramTable, index: u32): number {
+  return table.programs.get(index)?.run(skb) ?? NO_PROGRAM;
+}
+
 // Atomics -----------------------------------------------------------------------------------------------------------
 
 type NumberField<V> = { [K in keyof V]-?: V[K] extends number | bigint ? K : never }[keyof V] & string;
@@ -273,9 +284,15 @@ function narrowLike(view: object, field: string, value: number): number {
 
 // Loops, timers, tail calls ------------------------------------------------------------------------------------------
 
-/** Call `body(i)` for i = 0, 1 ... until it returns 1 or `count` is reached. For more than 64 rounds (bpf_loop). */
+/** BPF_MAX_LOOPS: the kernel runs no loop longer than this. */
+export const MAX_ROUNDS = 8_388_608;
+
+/**
+ * Call `body(i)` for i = 0, 1 ... until it returns 1, or `count` or MAX_ROUNDS is reached. For more than 64 rounds (bpf_loop).
+ */
 export function loop(count: u32, body: (index: u32) => 0 | 1): void {
-  for (let i = 0; i < count; i++) if (body(i) === 1) return;
+  const rounds = Math.min(count, MAX_ROUNDS);
+  for (let i = 0; i < rounds; i++) if (body(i) === 1) return;
 }
 
 /** Make the timer of a map value usable; `map` is the map that holds it. 0, or -16 when it is already. */
@@ -340,12 +357,15 @@ export type Argument =
 export interface HelperSignature {
   readonly id: number;
   readonly args: readonly Argument[];
-  readonly returns: 'i32' | 'u32' | 'u64' | 'sum';
+  /** `never`: does not come back when it succeeds, and gives NO_PROGRAM when it does. */
+  readonly returns: 'i32' | 'u32' | 'u64' | 'sum' | 'never';
   readonly programs: readonly ProgramType[];
   /** The packet may move: earlier views are stale afterwards. */
   readonly moves?: true;
   /** Appended as last arguments, for parameters that kernel TypeScript does not show. */
   readonly hidden?: readonly number[];
+  /** What serves where the program type has not got it: a helper of the same meaning. */
+  readonly otherwise?: string;
 }
 
 const ALL: readonly ProgramType[] = ['tc', 'xdp', 'syscall'];
@@ -355,7 +375,7 @@ const PACKET: readonly ProgramType[] = ['tc', 'xdp'];
 /** By the name of the Node function above. Where the kernel passes a size after a pointer, the compiler adds it. */
 export const HELPERS: Readonly<Record<string, HelperSignature>> = {
   ktimeNs: { id: 5, args: [], returns: 'u64', programs: ALL },
-  ktimeCoarseNs: { id: 160, args: [], returns: 'u64', programs: ALL },
+  ktimeCoarseNs: { id: 160, args: [], returns: 'u64', programs: PACKET, otherwise: 'ktimeNs' },
   randomU32: { id: 7, args: [], returns: 'u32', programs: ALL },
   cpuId: { id: 8, args: [], returns: 'u32', programs: ALL },
   /** The kernel's order is skb, offset, from, size, flags. */
@@ -377,6 +397,7 @@ export const HELPERS: Readonly<Record<string, HelperSignature>> = {
   cloneRedirect: { id: 13, args: ['skb', 'u32', 'u32'], returns: 'i32', programs: TC, moves: true },
   /** skb, params, plen, flags. */
   fibLookup: { id: 69, args: ['skb', 'viewSize', 'u32'], returns: 'i32', programs: PACKET },
+  tailCall: { id: 12, args: ['skb', 'map', 'u32'], returns: 'never', programs: TC },
   timerInit: { id: 169, args: ['timer', 'map', 'u32'], returns: 'i32', programs: ALL },
   timerSetCallback: { id: 170, args: ['timer', 'function'], returns: 'i32', programs: ALL },
   timerStart: { id: 171, args: ['timer', 'u64', 'u32'], returns: 'i32', programs: ALL },
@@ -392,4 +413,5 @@ export const MAP_HELPERS = {
   pop: 88,
   ringOutput: 130,
   loop: 181,
+  lookupPercpu: 195,
 } as const;

@@ -5,6 +5,7 @@
  * eBPF, the current `World` in Node.
  */
 import type { MapType } from '../spec.ts';
+import type { TcProgram } from './program.ts';
 import type { Scalar, u32 } from './scalar.ts';
 import type { Fields, Struct, View } from './struct.ts';
 import { currentWorld } from './world.ts';
@@ -84,6 +85,13 @@ class ArrayMapOf<V extends Fields> extends MapDefinition {
   }
 }
 
+class PercpuArrayOf<V extends Fields> extends ArrayMapOf<V> {
+  /** The element as another CPU has it; null beyond the end and for a CPU that there is not. In Node there is CPU 0. */
+  atCpu(index: u32, cpu: u32): View<V> | null {
+    return cpu === 0 ? this.at(index) : null;
+  }
+}
+
 class SingleOf<V extends Fields> extends MapDefinition {
   /** The one element; reached with no lookup. */
   get only(): View<V> {
@@ -109,8 +117,21 @@ class RingBufferOf extends MapDefinition {
   }
 }
 
+export class ProgramTableDefinition extends MapDefinition {
+  /** What lies where, as the build leaves it; the loader fills the kernel's table by it. */
+  readonly programs = new Map<number, TcProgram>();
+
+  /** Puts a program in its place, at module scope. */
+  set(index: number, program: TcProgram): TcProgram {
+    this.programs.set(index, program);
+    return program;
+  }
+}
+
+export type ProgramTable = ProgramTableDefinition;
 export type HashMap<K extends Key, V extends Fields> = HashMapOf<K, V>;
 export type ArrayMap<V extends Fields> = ArrayMapOf<V>;
+export type PercpuArray<V extends Fields> = PercpuArrayOf<V>;
 export type Single<V extends Fields> = SingleOf<V>;
 export type Queue<V extends Fields> = QueueOf<V>;
 export type RingBuffer = RingBufferOf;
@@ -129,7 +150,7 @@ export const lpmTrie = <K extends Key, V extends Fields>(name: string, key: K, v
 export const arrayMap = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new ArrayMapOf<V>('array', name, U32_KEY, value, options);
 export const percpuArray = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
-  new ArrayMapOf<V>('percpuArray', name, U32_KEY, value, options);
+  new PercpuArrayOf<V>('percpuArray', name, U32_KEY, value, options);
 /** An array of one element, whose address is part of the program: `settings.only.field` costs one load. */
 export const single = <V extends Fields>(name: string, value: Struct<V>) =>
   new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1 });
@@ -138,6 +159,9 @@ export const queue = <V extends Fields>(name: string, value: Struct<V>, options:
 /** Last in, first out. */
 export const stackMap = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new QueueOf<V>('stack', name, undefined, value, options);
+/** Programs to go on in, see `tailCall`. */
+export const programTable = (name: string, options: MapOptions) =>
+  new ProgramTableDefinition('progArray', name, U32_KEY, undefined, options);
 /** Records for user space; `maxEntries` is its size in bytes, a power of two and whole pages. */
 export const ringBuffer = (name: string, options: MapOptions) =>
   new RingBufferOf('ringBuffer', name, undefined, undefined, options);

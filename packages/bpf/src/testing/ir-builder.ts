@@ -116,7 +116,13 @@ export class FunctionBuilder {
   }
 
   call(helper: number, args: readonly Value[], dst: Register | undefined = this.register()): Register {
-    this.add({ op: 'call', helper, name: `helper${helper}`, args: args.map(operand), ...(dst === undefined ? {} : { dst }) });
+    this.add({
+      op: 'call',
+      helper,
+      name: `helper${helper}`,
+      args: args.map(operand),
+      ...(dst === undefined ? {} : { dst }),
+    });
     return dst;
   }
 
@@ -143,7 +149,16 @@ export class FunctionBuilder {
       return { id, instructions, end };
     });
     const { name, kind, params, slots } = this;
-    return { name, kind, params, slots, blocks, registerCount: this.#registers, registerNames: new Map(), at: this.#position() };
+    return {
+      name,
+      kind,
+      params,
+      slots,
+      blocks,
+      registerCount: this.#registers,
+      registerNames: new Map(),
+      at: this.#position(),
+    };
   }
 
   /** How many lines `build()` counted up to now. */

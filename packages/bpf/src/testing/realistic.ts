@@ -42,9 +42,9 @@ export function realistic(): IrModule {
     f.at(next);
     return view;
   };
-  const must = (condition: 'eq' | 'ne' | 'gt' | 'le' | 'set', a: Value, b: Value): void => {
+  const must = (condition: 'eq' | 'ne' | 'gt' | 'le' | 'set', a: Value, b: Value, width: 32 | 64 = 32): void => {
     const next = f.block();
-    f.if(condition, a, b, next, leave, 32);
+    f.if(condition, a, b, next, leave, width);
     f.at(next);
   };
 
@@ -75,7 +75,7 @@ export function realistic(): IrModule {
   const map = f.mapAddress('connections');
   const pointer = f.slotAddress(key);
   f.call(MAP_LOOKUP, [map, pointer], connection);
-  must('ne', connection, 0n);
+  must('ne', connection, 0n, 64);
 
   // The real server of the connection.
   const index = f.slot(4, true);

@@ -1,5 +1,5 @@
-import { NodeSkb, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
-import { parseFrame, sweep, tcpFrame, ticksOf } from '@ipvsd/ipvs';
+import { NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import { internetChecksum, parseFrame, sweep, tcpFrame, ticksOf } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
@@ -88,24 +88,33 @@ describe('a request', () => {
     expect(verdict).toBe(TC_ACT_REDIRECT);
     expect(frame).toMatchObject({ source: VIP, sourcePort: 80, destination: CLIENT, valid: true });
     const [connection] = [...director.connections()];
-    expect(connection).toMatchObject({ state: 'SYN_RECV', expiresSeconds: 59 });
+    expect(connection).toMatchObject({ state: 'SYN_RECV', expiresSeconds: 60 });
   });
 
   test('to another port is left to the host', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     const { verdict } = send({ source: CLIENT, destination: VIP, sourcePort: 1, destinationPort: 81, flags: 'S' });
-    expect(verdict).toBe(TC_ACT_OK);
+    expect(verdict).toBe(TC_ACT_UNSPEC);
   });
 
-  test('to a service without real servers is dropped', () => {
+  test('to a service without real servers is answered: port unreachable', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
-    expect(fromClient(40_000, 'S').verdict).toBe(TC_ACT_SHOT);
+    const skb = new NodeSkb(
+      tcpFrame({ source: CLIENT, destination: VIP, sourcePort: 40_000, destinationPort: 80, flags: 'S' }),
+    );
+    const asked = skb.bytes.slice(14);
+    expect(plane.receive(skb)).toBe(TC_ACT_REDIRECT);
+    const answer = skb.bytes.subarray(14);
+    expect([...answer.subarray(20, 22)]).toEqual([3, 3]);
+    expect(answer.subarray(28)).toEqual(asked);
+    expect(internetChecksum(answer.subarray(0, 20))).toBe(0);
+    expect(internetChecksum(answer.subarray(20))).toBe(0);
   });
 
   test('that is no SYN and belongs to nothing is left to the host', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     director.execute(add('192.168.45.2', 8000));
-    expect(fromClient(40_000, 'A').verdict).toBe(TC_ACT_OK);
+    expect(fromClient(40_000, 'A').verdict).toBe(TC_ACT_UNSPEC);
   });
 });
 
@@ -175,8 +184,11 @@ describe('a connection', () => {
   test('counts packets and bytes of both directions at its real server', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     director.execute(add('192.168.45.2', 80));
+    plane.call(sweep, sweep.context.create());
     fromClient(40_000, 'S');
     send({ source: '192.168.45.2', destination: CLIENT, sourcePort: 80, destinationPort: 40_000, flags: 'SA' });
+    now += 3n * 10n ** 9n;
+    plane.call(sweep, sweep.context.create());
     const { stats } = director.service(service)!;
     expect(stats).toEqual({ connections: 1n, inPackets: 1n, outPackets: 1n, inBytes: 40n, outBytes: 40n });
   });

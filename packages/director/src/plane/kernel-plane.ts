@@ -26,10 +26,10 @@ import {
   openTcAttachment,
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
-import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep } from '@ipvsd/ipvs';
+import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep, zero } from '@ipvsd/ipvs';
 import {
-  BPF_FOLDER,
   currentNamespaceCookie,
+  findBpfFileSystem,
   monotonicCoarseNs,
   mountBpfFileSystem,
   withFileLock,
@@ -38,7 +38,6 @@ import {
 import { allocation } from './allocation.ts';
 import type { Plane } from './plane.ts';
 import { registry } from './registry.ts';
-import { serverBases, serviceCarries } from './stats.ts';
 import { trash } from './stored-table.ts';
 
 const NEEDED: readonly FeatureName[] = [
@@ -55,8 +54,8 @@ const NEEDED: readonly FeatureName[] = [
 ];
 
 /** Maps that only user space uses: no program brings them along. */
-const USER_MAPS: readonly MapDefinition[] = [allocation, registry, serverBases, serviceCarries, trash];
-const PINNED_PROGRAMS: readonly string[] = [ingress.name, server.name, start.name, sweep.name, drop.name];
+const USER_MAPS: readonly MapDefinition[] = [allocation, registry, trash];
+const PINNED_PROGRAMS: readonly string[] = [ingress.name, server.name, start.name, sweep.name, drop.name, zero.name];
 
 const LOCK_FOLDER = '/run/ipvsd/lock';
 const INGRESS_PRIORITY = 1;
@@ -73,25 +72,27 @@ export class KernelPlane implements Plane {
   readonly #maps = new Map<string, KernelMap>();
   readonly #programs = new Map<string, KernelProgram>();
 
-  private constructor(cookie: bigint) {
-    this.folder = `${BPF_FOLDER}/${cookie}`;
+  private constructor(bpfFolder: string, cookie: bigint) {
+    this.folder = `${bpfFolder}/${cookie}`;
     this.#lock = `${LOCK_FOLDER}/${cookie}`;
   }
 
   /** The director of the current network namespace, or undefined where nobody has made one. */
   static open(): KernelPlane | undefined {
-    const plane = new KernelPlane(currentNamespaceCookie());
+    const bpfFolder = findBpfFileSystem();
+    if (bpfFolder === undefined) return undefined;
+    const plane = new KernelPlane(bpfFolder, currentNamespaceCookie());
     return existsSync(`${plane.folder}/${READY}`) ? plane : undefined;
   }
 
   /** The same, made where there is none: programs loaded, maps and programs pinned, the timer started. */
   static create({ maxConnections = MAX_CONNECTIONS }: KernelPlaneOptions = {}): KernelPlane {
-    const plane = new KernelPlane(currentNamespaceCookie());
+    requireFeatures(NEEDED);
+    const bpfFolder = mountBpfFileSystem();
+    const plane = new KernelPlane(bpfFolder, currentNamespaceCookie());
     return withFileLock(plane.#lock, () => {
       if (existsSync(`${plane.folder}/${READY}`)) return plane;
-      requireFeatures(NEEDED);
-      mountBpfFileSystem();
-      removeAbandoned();
+      removeAbandoned(bpfFolder);
       removeFolder(plane.folder);
       plane.#load(maxConnections);
       return plane;
@@ -264,9 +265,9 @@ function removeFolder(folder: string): void {
 }
 
 /** Directors whose interfaces are all gone belonged to a namespace that was deleted; their memory comes back. */
-function removeAbandoned(): void {
-  for (const cookie of readdirSync(BPF_FOLDER)) {
-    const folder = `${BPF_FOLDER}/${cookie}`;
+function removeAbandoned(bpfFolder: string): void {
+  for (const cookie of readdirSync(bpfFolder)) {
+    const folder = `${bpfFolder}/${cookie}`;
     if (!/^\d+$/.test(cookie)) continue;
     const pins = linkPins(folder);
     if (pins.length > 0 && pins.every((name) => !hasInterface(`${folder}/${name}`))) removeFolder(folder);

@@ -3,25 +3,16 @@
  *
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
-import { bytesOf, ntohs } from '@ipvsd/bpf';
-import {
-  Connection,
-  connections,
-  Settings,
-  secondsOf,
-  settings,
-  TCP_STATES,
-  TCP_TIMEOUTS,
-  TICK_NS,
-  ticksOf,
-} from '@ipvsd/ipvs';
+import { bytesOf } from '@ipvsd/bpf';
+import { Connection, connections, Population, population, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
 import type { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
-  noFigures,
+  type RealServerId,
+  realServerKey,
   type ServiceId,
   type SyncDaemon,
   serviceKey,
@@ -31,10 +22,11 @@ import {
 import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
-import { loadAddress, protocolName } from './codec.ts';
+import { connectionEntry } from './connection-entry.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
-import { addStats, StatsReader } from './stats.ts';
+import { fillSettings, liveSysctls } from './settings-codec.ts';
+import { StatsReader } from './stats.ts';
 import { type Stored, StoredTable, supportedSchedulers } from './stored-table.ts';
 
 export interface MapDirectorOptions {
@@ -58,7 +50,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     const schedulers = new Set(supportedSchedulers());
     this.#environment = { ...host, hasScheduler: (name) => schedulers.has(name) };
     this.#stats = new StatsReader(plane);
-    this.#stored = new StoredTable(plane, this.#stats);
+    this.#stored = new StoredTable(plane, this.#stats, () => this.#ticks());
   }
 
   execute(command: Command): void {
@@ -76,7 +68,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       const draft = new TableDraft(tableOf(before, document), this.#environment);
       const errors = commands.map((command) => draft.apply(command));
       if (atomic && errors.some((error) => error !== undefined)) return errors;
-      this.#write(before, draft.finish(), document);
+      this.#write(before, draft.finish(), document, editedServers(commands, errors));
       for (const [i, command] of commands.entries()) {
         if (command.kind === 'zero' && errors[i] === undefined) this.#zero(command.service);
       }
@@ -96,22 +88,13 @@ export class MapDirector<P extends Plane = Plane> implements Director {
 
   *connections(): Iterable<ConnectionEntry> {
     const now = this.#ticks();
+    const { highest } = Population.on(this.plane.store(population).lookup(KEY)!);
+    let seen = 0;
+    // Entries of an array come in the order of their numbers.
     for (const [, value] of this.plane.store(connections).entries()) {
-      const c = Connection.on(value);
-      if (c.alive !== 1) continue;
-      const left = c.timeout - ((now - c.lastSeen) >>> 0);
-      if (left <= 0) continue;
-      yield {
-        protocol: protocolName(c.protocol),
-        client: { address: loadAddress(c.client, c.family), port: ntohs(c.clientPort) },
-        virtual: { address: loadAddress(c.virtual, c.family), port: ntohs(c.virtualPort) },
-        real: { address: loadAddress(c.real, c.family), port: ntohs(c.realPort) },
-        state: c.protocol === 6 ? (TCP_STATES[c.state] ?? 'NONE') : 'UDP',
-        expiresSeconds: Math.floor(secondsOf(left)),
-        synced: false,
-        persistenceEngine: null,
-        persistenceData: null,
-      };
+      if (seen++ >= highest) return;
+      const entry = connectionEntry(Connection.on(value), now);
+      if (entry !== undefined) yield entry;
     }
   }
 
@@ -124,30 +107,22 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   }
 
   sysctls(): ReadonlyMap<string, string> {
-    return sysctlsOf(readDocument(this.plane.store(registry)));
+    const live = Settings.on(this.plane.store(settings).lookup(KEY)!);
+    return liveSysctls(sysctlsOf(readDocument(this.plane.store(registry))), live);
   }
 
   totals(): Totals {
-    const services = [...this.#stored.readAll().values()].map(({ service }) => service.stats);
-    const stats = addStats(this.#stats.removed(), ...services);
-    return { stats, rates: noFigures, perCpu: [stats] };
+    const { stats, rates } = this.#stats.total();
+    return { stats, rates, perCpu: [stats] };
   }
 
   /** Write the settings that packets read; done once when the maps are made, and whenever they change. */
   writeSettings(document: Document = readDocument(this.plane.store(registry)), maxConnections?: number): void {
     const store = this.plane.store(settings);
     const s = Settings.on(store.lookup(KEY)!);
-    const sysctls = sysctlsOf(document);
-    const number = (name: string): number => Number(sysctls.get(name));
     if (maxConnections !== undefined) s.maxConnections = maxConnections;
-    const { tcp, tcpFin, udp } = document.timeouts;
-    for (const [state, seconds] of TCP_TIMEOUTS.entries()) {
-      const name = TCP_STATES[state];
-      s.tcpTimeouts.set(state, ticksOf(name === 'ESTABLISHED' ? tcp : name === 'FIN_WAIT' ? tcpFin : seconds));
-    }
-    s.udpTimeout = ticksOf(udp);
-    s.connectionReuse = number('conn_reuse_mode') >>> 0;
-    s.expireNoDestination = number('expire_nodest_conn') >>> 0;
+    s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
+    fillSettings(s, sysctlsOf(document), document);
     store.update(KEY, bytesOf(s));
   }
 
@@ -171,17 +146,40 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     return found;
   }
 
-  #write(before: ReadonlyMap<string, Stored>, after: ServiceTable, document: Document): void {
+  #write(
+    before: ReadonlyMap<string, Stored>,
+    after: ServiceTable,
+    document: Document,
+    edited: ReadonlySet<string>,
+  ): void {
     const allocator = new Allocator(this.plane.store(allocation));
     for (const [key, stored] of before) {
       if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
     }
     for (const [key, wanted] of after.services) {
       const stored = before.get(key);
-      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator);
+      const isEdited = (server: RealServerId): boolean => edited.has(`${key} ${realServerKey(server)}`);
+      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator, isEdited);
     }
     allocator.save();
+    this.#countServices(before, after);
     this.#writeDocument(document, after, before);
+  }
+
+  /** The data plane works for a family only while it has services. */
+  #countServices(before: ReadonlyMap<string, Stored>, after: ServiceTable): void {
+    const store = this.plane.store(settings);
+    const s = Settings.on(store.lookup(KEY)!);
+    const [four, six] = [s.services4, s.services6];
+    for (const { service } of before.values()) {
+      if (service.id.family === 'ipv4') s.services4--;
+      else s.services6--;
+    }
+    for (const { id } of after.services.values()) {
+      if (id.family === 'ipv4') s.services4++;
+      else s.services6++;
+    }
+    if (s.services4 !== four || s.services6 !== six) store.update(KEY, bytesOf(s));
   }
 
   #writeDocument(before: Document, after: ServiceTable, touched: ReadonlyMap<string, Stored>): void {
@@ -207,6 +205,19 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     for (const stored of all) if (stored) this.#stats.zeroService(stored.record.index, stored.numbers);
     if (id === undefined) this.#stats.zeroTotal();
   }
+}
+
+/** Real servers that commands edited, by the keys of service and server. */
+function editedServers(
+  commands: readonly Command[],
+  errors: readonly (DirectorError | undefined)[],
+): ReadonlySet<string> {
+  const edited = new Set<string>();
+  for (const [i, command] of commands.entries()) {
+    if (command.kind !== 'editServer' || errors[i] !== undefined) continue;
+    edited.add(`${serviceKey(command.service)} ${realServerKey(command.server)}`);
+  }
+  return edited;
 }
 
 function tableOf(stored: ReadonlyMap<string, Stored>, document: Document): ServiceTable {

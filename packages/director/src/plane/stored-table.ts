@@ -10,6 +10,7 @@ import {
   Address6,
   EDIT,
   EMPTY,
+  foldAddress,
   Member,
   type MemberChange,
   members,
@@ -22,12 +23,17 @@ import {
   ServerOrder,
   ServiceKey,
   ServiceState,
+  SLOTS_PER_BLOCK,
   RealServer as StoredServer,
   Service as StoredService,
+  schedulerTables,
   server as serverProgram,
   servers,
   serviceStates,
   services,
+  TableBlock,
+  TableKey,
+  ticksOf,
 } from '@ipvsd/ipvs';
 import { familyOf } from '../address.ts';
 import { DirectorError } from '../errors.ts';
@@ -68,8 +74,11 @@ export interface Stored {
 
 /** Real servers that were removed: by what would make them the same again. */
 const TrashKey = struct('trash_key', { service: ServiceKey, address: Address6, port: be16, family: u8, reserved: u8 });
-const TrashEntry = struct('trash_entry', { server: u32, reserved: u32 });
+/** `phase`: when the trash was empty last, from which the kernel counts the minutes at which it empties it. */
+const TrashEntry = struct('trash_entry', { server: u32, phase: u32 });
 export const trash = hashMap('trash', TrashKey, TrashEntry, { maxEntries: 131_072, noPreallocation: true });
+
+const MINUTE = ticksOf(60);
 
 const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
@@ -81,8 +90,11 @@ export class StoredTable {
   readonly #members: MapStore;
   readonly #states: MapStore;
   readonly #trash: MapStore;
+  readonly #tables: MapStore;
+  readonly #now: () => number;
 
-  constructor(plane: Plane, stats: StatsReader) {
+  /** `now` in ticks, by the data plane's clock. */
+  constructor(plane: Plane, stats: StatsReader, now: () => number) {
     this.#plane = plane;
     this.#stats = stats;
     this.#services = plane.store(services);
@@ -90,6 +102,8 @@ export class StoredTable {
     this.#members = plane.store(members);
     this.#states = plane.store(serviceStates);
     this.#trash = plane.store(trash);
+    this.#tables = plane.store(schedulerTables);
+    this.#now = now;
   }
 
   /** All services by `serviceKey`, oldest first. */
@@ -117,7 +131,7 @@ export class StoredTable {
       ...loadSettings(record, id.family),
       realServers,
       localAddresses: [],
-      ...this.#stats.service(record.index, numbers),
+      ...this.#stats.service(record.index),
     };
     return { record, numbers, service };
   }
@@ -146,20 +160,35 @@ export class StoredTable {
 
   // Change ---------------------------------------------------------------------------------------------------------
 
-  /** Make the stored service what `wanted` says, or remove it. */
-  write(before: Stored | undefined, wanted: VirtualService | undefined, allocator: Allocator): void {
+  /**
+   * Make the stored service what `wanted` says, or remove it. `isEdited`: whether an operator edited the real server, be it
+   * to what it was: some schedulers begin anew then.
+   */
+  write(
+    before: Stored | undefined,
+    wanted: VirtualService | undefined,
+    allocator: Allocator,
+    isEdited: (server: RealServer) => boolean = () => false,
+  ): void {
     if (wanted === undefined) {
       if (before !== undefined) this.#remove(before, allocator);
       return;
     }
     const record = before === undefined ? this.#newRecord(allocator) : StoredService.on(bytesOf(before.record).slice());
     storeSettings(record, wanted.id.family, wanted);
-    const numbers = this.#writeServers(record, before, wanted, allocator);
+    if (wanted.id.kind === 'fwmark') record.mark = wanted.id.fwmark;
+    else record.port = htons(wanted.id.port);
+    const newScheduler = before === undefined || before.record.scheduler !== record.scheduler;
+    if (newScheduler) record.era = allocator.nextSequence();
+    const { numbers, edited } = this.#writeServers(record, before, wanted, allocator, isEdited);
     const oldNumbers = before?.numbers ?? [];
     const sameList = numbers.length === oldNumbers.length && numbers.every((n, i) => n === oldNumbers[i]);
     if (before === undefined || !sameList) this.#writeMembers(record, numbers, allocator);
-    this.#prepare(record, numbers, before, sameList ? { kind: 'edit' } : { kind: 'list', before: oldNumbers });
+    const change: MemberChange = sameList && !newScheduler ? { kind: 'edit' } : { kind: 'list', before: oldNumbers };
+    // Editing the service alone leaves its scheduler alone.
+    if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
+    if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
     if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
   }
@@ -168,58 +197,66 @@ export class StoredTable {
     const index = allocator.takeService();
     if (index === undefined) throw full('virtual services');
     this.#states.update(indexKey(index), bytesOf(ServiceState.create()));
-    this.#stats.resetService(index);
+    this.#stats.beginService(index);
     return StoredService.create({ index, sequence: allocator.nextSequence() });
   }
 
-  /** Place, revive or edit each wanted real server; answers with their numbers in list order. */
+  /** Place, revive or edit each wanted real server; answers with their numbers in list order, and how many were edited. */
   #writeServers(
     record: ServiceRecord,
     before: Stored | undefined,
     wanted: VirtualService,
     allocator: Allocator,
-  ): number[] {
+    isEdited: (server: RealServer) => boolean,
+  ): { readonly numbers: number[]; readonly edited: number } {
+    let edited = 0;
     const known = new Map(before?.service.realServers.map((s, i) => [realServerKey(s), i]));
-    return wanted.realServers.map((server) => {
+    const numbers = wanted.realServers.map((server) => {
       const place = known.get(realServerKey(server));
-      if (place === undefined) return this.#addServer(record.index, wanted.id, server, allocator);
+      if (place === undefined) return this.#addServer(record, wanted.id, server, allocator);
       const number = before!.numbers[place]!;
-      if (!sameSettings(server, before!.service.realServers[place]!)) this.#order(EDIT, number, record.index, server);
+      if (isEdited(server) || !sameSettings(server, before!.service.realServers[place]!)) {
+        this.#order(EDIT, number, record, server);
+        edited++;
+      }
       return number;
     });
+    return { numbers, edited };
   }
 
-  #addServer(service: number, id: ServiceId, server: RealServer, allocator: Allocator): number {
+  #addServer(service: ServiceRecord, id: ServiceId, server: RealServer, allocator: Allocator): number {
     const key = bytesOf(trashKeyOf(id, server));
     const trashed = this.#trash.lookup(key);
     if (trashed !== null) {
-      const number = TrashEntry.on(trashed).server;
+      const { server: number, phase } = TrashEntry.on(trashed);
       this.#trash.delete(key);
-      if (this.serverRecord(number).service === service) this.#stats.comeBack(number, service);
-      else this.#stats.resetServer(number);
-      this.#order(REVIVE, number, service, server);
+      if (!this.#isForgotten(number, phase)) {
+        this.#order(REVIVE, number, service, server);
+        return number;
+      }
+      this.#order(PLACE, number, service, server);
       return number;
     }
     const number = allocator.takeServer() ?? this.#emptyTrash(allocator) ?? allocator.takeServer();
     if (number === undefined) throw full('real servers');
-    this.#stats.resetServer(number);
     this.#order(PLACE, number, service, server);
     return number;
   }
 
-  #order(kind: number, number: number, service: number, server: RealServer): void {
+  #order(kind: number, number: number, service: ServiceRecord, server: RealServer): void {
     const { type, flags } = tunnelNumbers(server.tunnel);
     const order = ServerOrder.create({
       kind,
       number,
-      service,
+      service: service.index,
+      owner: service.sequence,
       port: htons(server.port),
       family: FAMILY_NUMBERS[server.family],
       method: methodNumber(server.forwarding),
       tunnelType: type,
       tunnelFlags: flags,
       tunnelPort: htons(server.tunnel.port),
-      weight: Math.min(server.weight, 65_535),
+      weight: server.weight,
       upper: server.upperThreshold,
       lower: server.lowerThreshold,
     });
@@ -237,17 +274,45 @@ export class StoredTable {
   }
 
   /** Let the scheduler remake what it remembers. */
-  #prepare(record: ServiceRecord, numbers: readonly number[], before: Stored | undefined, change: MemberChange): void {
+  #prepare(
+    record: ServiceRecord,
+    numbers: readonly number[],
+    newScheduler: boolean,
+    change: MemberChange,
+    allocator: Allocator,
+  ): void {
     const scheduler = SCHEDULERS.find(({ number }) => number === record.scheduler);
     const key = indexKey(record.index);
-    const sameScheduler = before !== undefined && before.record.scheduler === record.scheduler;
-    const remembered: Prepared = sameScheduler ? this.#stateOf(key) : EMPTY;
+    const remembered: Prepared = newScheduler ? EMPTY : this.#stateOf(key);
     const list = numbers.map((number) => {
-      const { weight, lastWeight } = this.serverRecord(number);
-      return { server: number, weight, lastWeight };
+      const { weight, lastWeight, address, port } = this.serverRecord(number);
+      return { server: number, weight, lastWeight, address: foldAddress(address), port: ntohs(port) };
     });
     const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? EMPTY;
     this.#states.update(key, bytesOf(ServiceState.create({ cursor, current, maximum, divisor })));
+    if (scheduler?.table === undefined) {
+      record.table = 0;
+      return;
+    }
+    const table = scheduler.table(list, change);
+    if (table !== undefined) record.table = this.#writeTable(table, allocator.nextSequence() + 1);
+  }
+
+  #writeTable(slots: readonly number[], table: number): number {
+    const pairs: [Uint8Array, Uint8Array][] = [];
+    for (let block = 0; block * SLOTS_PER_BLOCK < slots.length; block++) {
+      const value = TableBlock.create();
+      const part = slots.slice(block * SLOTS_PER_BLOCK, (block + 1) * SLOTS_PER_BLOCK);
+      for (const [i, number] of part.entries()) value.servers.set(i, number);
+      pairs.push([bytesOf(TableKey.create({ table, block })), bytesOf(value)]);
+    }
+    this.#tables.updateMany(pairs);
+    return table;
+  }
+
+  #removeTable(table: number): void {
+    if (table === 0) return;
+    for (let block = 0; this.#tables.delete(bytesOf(TableKey.create({ table, block }))); block++);
   }
 
   #stateOf(key: Uint8Array): Prepared {
@@ -263,17 +328,37 @@ export class StoredTable {
   }
 
   #retire(number: number, id: ServiceId, server: RealServer): void {
-    this.#stats.leave(number, this.serverRecord(number).service);
     this.#plane.call(serverProgram, ServerOrder.create({ kind: RETIRE, number }));
-    this.#trash.update(bytesOf(trashKeyOf(id, server)), bytesOf(TrashEntry.create({ server: number })));
+    const entry = TrashEntry.create({ server: number, phase: this.#trashPhase() });
+    this.#trash.update(bytesOf(trashKeyOf(id, server)), bytesOf(entry));
   }
 
   #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
     this.#services.delete(bytesOf(keyOf(service.id)));
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
-    this.#stats.removeService(record.index);
+    this.#removeTable(record.table);
     allocator.freeMembers(record.first, record.count);
     allocator.freeService(record.index);
+  }
+
+  /** When the trash that now is was begun: the time of the first of those that are still remembered. */
+  #trashPhase(): number {
+    for (const [, value] of this.#trash.entries()) {
+      const { server, phase } = TrashEntry.on(value);
+      if (!this.#isForgotten(server, phase)) return phase;
+    }
+    return this.#now();
+  }
+
+  /**
+   * Whether the kernel would have forgotten it: every minute it looks through the trash; what nobody refers to when it
+   * looks is noted, and gone two minutes later.
+   */
+  #isForgotten(number: number, phase: number): boolean {
+    const { active, inactive, persistent, idleSince } = this.serverRecord(number);
+    if (active + inactive + persistent > 0) return false;
+    const noted = Math.floor(((idleSince - phase) >>> 0) / MINUTE) + 1;
+    return (this.#now() - phase) >>> 0 >= (noted + 2) * MINUTE;
   }
 
   /** Give back the numbers that no connection remembers. */

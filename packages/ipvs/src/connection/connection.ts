@@ -10,11 +10,18 @@ import { Address6 } from '../packet/address.ts';
 import { NONE, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
 
-/** Flags, with the kernel's numbers (enum ip_vs_conn_flags). */
+/** Flags, with the kernel's numbers (enum ip_vs_conn_flags). The forwarding method is that of the real server at the time. */
+export const METHOD_MASK = 0x0007;
+/** Packets find it. Not so entries of one-packet services and templates that are no longer valid. */
+export const HASHED = 0x0040;
 export const NO_OUTPUT = 0x0080;
 export const INACTIVE = 0x0100;
 export const NO_CLIENT_PORT = 0x0800;
 export const TEMPLATE = 0x1000;
+export const ONE_PACKET = 0x2000;
+
+/** State of a template, as bits: a connection of it was established. */
+export const ASSURED = 1;
 
 export const Connection = struct('connection', {
   client: Address6,
@@ -32,9 +39,10 @@ export const Connection = struct('connection', {
   /** Ticks without a packet after which it expires. */
   timeout: u32,
   lastSeen: u32,
-  /** Number of its real server. */
+  /** Number of its real server; NONE where it has none (bypass). */
   server: u32,
   inPackets: u32,
+  /** Firewall mark of its first packet. */
   mark: u32,
   /** Number of the connection that controls it plus one; 0 when none does. */
   controller: u32,

@@ -5,59 +5,95 @@
  * the real server's counters, so that they always add up.
  */
 import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32 } from '@ipvsd/bpf';
-import { type Family, Flow, IPV4, IPV6, REPLY, REQUEST } from '../family.ts';
+import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
+import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
 import { type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
-import { type Connection, connections, NO_OUTPUT, population, returnSlot } from './connection.ts';
-import { isActive } from './tcp-state.ts';
+import { now as clock, exactNow, ticksOf } from '../settings.ts';
+import {
+  ASSURED,
+  type Connection,
+  connections,
+  HASHED,
+  METHOD_MASK,
+  population,
+  returnSlot,
+  TEMPLATE,
+} from './connection.ts';
 
-/** Let both directions find a filled entry. False when another CPU was first or the table of flows is full. */
-export function enter(family: Family, c: Connection, index: u32): boolean {
+/**
+ * Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full.
+ * @subprog
+ */
+export function enter(c: Connection, index: u32): boolean {
+  return c.family === AF_INET ? enterIn(IPV4, c, index) : enterIn(IPV6, c, index);
+}
+
+function enterIn(family: Family, c: Connection, index: u32): boolean {
+  const template = (c.flags & TEMPLATE) !== 0;
   const key = stack(family.Tuple, {
     sourcePort: c.clientPort,
     destinationPort: c.virtualPort,
     protocol: c.protocol,
+    kind: template ? OF_TEMPLATE : OF_PACKETS,
   });
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
   const flow = stack(Flow, { connection: index, direction: REQUEST });
   if (family.flows.update(key, flow, NO_EXIST) !== 0) return false;
-  if ((c.flags & NO_OUTPUT) === 0) {
+  if (!template) {
+    // A reply bears the real server's address where NAT is to change it, the virtual service's own otherwise.
+    const translated = (c.flags & METHOD_MASK) === 0;
     const back = stack(family.Tuple, {
-      sourcePort: c.realPort,
+      sourcePort: translated ? c.realPort : c.virtualPort,
       destinationPort: c.clientPort,
       protocol: c.protocol,
     });
-    family.narrow(back.source, c.real);
+    if (translated) family.narrow(back.source, c.real);
+    else family.narrow(back.source, c.virtual);
     family.narrow(back.destination, c.client);
     flow.direction = REPLY;
     // Where two virtual services lead one client port to one real server, the newest connection gets the replies.
     family.flows.update(back, flow, ANY);
   }
-  atomicAdd(population.only, 'alive', 1);
+  c.flags = u32(c.flags | HASHED);
   return true;
 }
 
-function leave(family: Family, c: Connection, index: u32): void {
+/**
+ * No packet finds it from now on.
+ * @subprog
+ */
+export function leave(c: Connection, index: u32): void {
+  if ((c.flags & HASHED) === 0) return;
+  if (c.family === AF_INET) leaveFrom(IPV4, c, index);
+  else leaveFrom(IPV6, c, index);
+  c.flags = u32(c.flags & ~HASHED);
+}
+
+function leaveFrom(family: Family, c: Connection, index: u32): void {
+  const template = (c.flags & TEMPLATE) !== 0;
   const key = stack(family.Tuple, {
     sourcePort: c.clientPort,
     destinationPort: c.virtualPort,
     protocol: c.protocol,
+    kind: template ? OF_TEMPLATE : OF_PACKETS,
   });
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
   family.flows.delete(key);
-  if ((c.flags & NO_OUTPUT) === 0) {
-    const back = stack(family.Tuple, {
-      sourcePort: c.realPort,
-      destinationPort: c.clientPort,
-      protocol: c.protocol,
-    });
-    family.narrow(back.source, c.real);
-    family.narrow(back.destination, c.client);
-    const flow = family.flows.lookup(back);
-    if (flow !== null && flow.connection === index) family.flows.delete(back);
-  }
+  if (template) return;
+  const translated = (c.flags & METHOD_MASK) === 0;
+  const back = stack(family.Tuple, {
+    sourcePort: translated ? c.realPort : c.virtualPort,
+    destinationPort: c.clientPort,
+    protocol: c.protocol,
+  });
+  if (translated) family.narrow(back.source, c.real);
+  else family.narrow(back.source, c.virtual);
+  family.narrow(back.destination, c.client);
+  const flow = family.flows.lookup(back);
+  if (flow !== null && flow.connection === index) family.flows.delete(back);
 }
 
 /** Count a new connection at its real server: inactive until its state says otherwise. */
@@ -69,19 +105,33 @@ export function bind(server: RealServer): void {
 }
 
 /** The reverse, with the overload flag's hysteresis (spec section 5). */
-function unbind(server: RealServer, active: boolean): void {
-  if (active) atomicAdd(server, 'active', -1);
-  else atomicAdd(server, 'inactive', -1);
-  const total = server.active + server.inactive;
-  const low = server.lower !== 0 ? total < server.lower : server.upper === 0 || total * 4 < server.upper * 3;
-  if (low) server.flags = u32(server.flags & ~SERVER_OVERLOAD);
+function unbind(server: RealServer, c: Connection): void {
+  if ((c.flags & TEMPLATE) !== 0) {
+    atomicAdd(server, 'persistent', -1);
+  } else {
+    if (isActive(c.protocol, c.state)) atomicAdd(server, 'active', -1);
+    else atomicAdd(server, 'inactive', -1);
+    if (server.active + server.inactive < lowMark(server)) server.flags = u32(server.flags & ~SERVER_OVERLOAD);
+  }
+  if (server.active + server.inactive + server.persistent === 0) server.idleSince = exactNow();
 }
 
-/** Change the state; the first CPU to do so moves the connection between the active and the inactive. */
-export function changeState(c: Connection, server: RealServer, from: u32, to: u32): void {
+/** Below this many connections an overloaded real server takes new ones again: three quarters of the limit by default. */
+export function lowMark(server: RealServer): number {
+  if (server.lower !== 0) return server.lower;
+  return server.upper === 0 ? 0xffff_ffff : server.upper - (server.upper >>> 2);
+}
+
+/**
+ * Change the state; the first CPU to do so moves the connection between the active and the inactive.
+ * @subprog
+ */
+export function changeState(c: Connection, server: RealServer | null, from: u32, to: u32): void {
   if (atomicCompareExchange(c, 'state', from, to) !== from) return;
-  const was = isActive(from);
-  const is = isActive(to);
+  if (c.controller !== 0 && isEstablished(c.protocol, to)) assureTemplate(c);
+  if (server === null) return;
+  const was = isActive(c.protocol, from);
+  const is = isActive(c.protocol, to);
   if (was === is) return;
   if (is) {
     atomicAdd(server, 'active', 1);
@@ -92,27 +142,86 @@ export function changeState(c: Connection, server: RealServer, from: u32, to: u3
   }
 }
 
-/** Take a connection out of the table, once, whoever asks first. */
+/** The template has led to a connection that came about: the defence spares it. */
+export function assureTemplate(c: Connection): void {
+  if (c.controller === 0) return;
+  const template = connections.at(u32(c.controller - 1));
+  if (template !== null && (template.flags & TEMPLATE) !== 0 && template.state !== ASSURED) template.state = ASSURED;
+}
+
+/**
+ * Take a connection out of the table, once, whoever asks first. Not while it controls others.
+ * @subprog
+ */
 export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
-  if (c.family === AF_INET) leave(IPV4, c, index);
-  else leave(IPV6, c, index);
+  leave(c, index);
+  if (c.controller !== 0) {
+    const controller = connections.at(u32(c.controller - 1));
+    if (controller !== null) atomicAdd(controller, 'controls', -1);
+  }
   const server = servers.at(c.server);
-  if (server !== null) unbind(server, isActive(c.state));
+  if (server !== null) unbind(server, c);
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);
 }
 
-/** Whether nothing has been seen of it for its timeout. */
-export const isExpired = (c: Connection, now: u32): boolean => u32(now - c.lastSeen) >= c.timeout;
+/** No packet finds it any more; the next walk takes it out, and until then it is listed and counted. */
+export function expireSoon(c: Connection, index: u32): void {
+  leave(c, index);
+  c.lastSeen = clock();
+  c.timeout = 1;
+}
+
+/** FTP data leads to FTP control leads to a template. */
+const LONGEST_CHAIN = 3;
+
+/** Take it out, and those that controlled it and now control nobody; an assured template is spared. */
+export function dropChain(first: u32): void {
+  let index: u32 = first;
+  for (let i = 0; i < LONGEST_CHAIN; i++) {
+    const c = connections.at(index);
+    if (c === null || c.alive !== 1 || c.controls !== 0) return;
+    if (i > 0 && (c.flags & TEMPLATE) !== 0 && c.state === ASSURED) return;
+    const controller = c.controller;
+    expire(c, index);
+    if (controller === 0) return;
+    index = u32(controller - 1);
+  }
+}
+
+/** The timer starts anew with its state's timeout. Nothing is written that already says so: the line may be shared. */
+export function rearm(c: Connection): void {
+  const now = clock();
+  const timeout = timeoutOf(c.protocol, c.state);
+  if (c.timeout !== timeout) c.timeout = timeout;
+  if (c.lastSeen !== now) c.lastSeen = now;
+}
+
+/** Whether nothing has been seen of it for its timeout. A packet may have come since `now` was asked: then it is not. */
+export function isExpired(c: Connection, now: u32): boolean {
+  const silent = u32(now - c.lastSeen);
+  return silent >= c.timeout && silent < 0x8000_0000;
+}
+
+/** What a controlling entry gets each time its timer fires: it waits for those it controls (and keeps this timeout). */
+const BUSY_TIMEOUT = ticksOf(60);
+
+/** Its timer fires: it goes, or waits on where it controls others. True when it is gone. */
+export function fire(c: Connection, index: u32): boolean {
+  if (c.controls !== 0) {
+    c.lastSeen = u32(c.lastSeen + c.timeout);
+    c.timeout = BUSY_TIMEOUT;
+    return false;
+  }
+  expire(c, index);
+  return true;
+}
 
 /** The live connection of that number, or null. */
 export function connectionAt(index: u32, now: u32): Connection | null {
   const c = connections.at(index);
   if (c === null || c.alive !== 1) return null;
-  if (isExpired(c, now)) {
-    expire(c, index);
-    return null;
-  }
+  if (isExpired(c, now) && fire(c, index)) return null;
   return c;
 }

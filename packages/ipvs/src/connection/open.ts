@@ -1,66 +1,54 @@
-/** A new connection: a real server chosen, an entry filled, both directions let in. */
-import { assign, be16, raw, struct, u8, type u32, type ViewOf } from '@ipvsd/bpf';
-import type { Family } from '../family.ts';
-import { Address6 } from '../packet/address.ts';
-import { schedule } from '../scheduler/index.ts';
-import { countConnection, METHOD_MASQ, NONE, type Service, servers, serviceStates } from '../service/service.ts';
-import { type Connection, connections, INACTIVE, NO_OUTPUT, returnSlot, takeSlot } from './connection.ts';
-import { bind, enter } from './lifecycle.ts';
+/**
+ * The entries that a first packet makes: a template where its service is persistent and has none for the client, and the
+ * connection.
+ *
+ * in: the plan with a real server chosen; out: the number of the connection, or why there is none.
+ */
+import { type be16, raw, rawBe16, u32 } from '@ipvsd/bpf';
+import { NONE, SERVICE_PERSISTENT, servers } from '../service/service.ts';
+import { now as clock } from '../settings.ts';
+import { connections } from './connection.ts';
+import { makeConnection, makeTemplate } from './make.ts';
+import {
+  LAST_CONNECTION,
+  NO_SERVER,
+  OF_ITS_TEMPLATE,
+  type Opening,
+  openings,
+  type Plan,
+  TABLE_FULL,
+} from './opening.ts';
+import { isOfOnePort, ticksOfService } from './template.ts';
 
-/** What the first packet says. */
-export const Opening = struct('opening', {
-  client: Address6,
-  virtual: Address6,
-  clientPort: be16,
-  virtualPort: be16,
-  protocol: u8,
-});
-export type Opening = ViewOf<typeof Opening>;
-
-/** The number of the real server that is to have it, or NONE. */
-export function chooseServer(service: Service, opening: Opening): u32 {
-  const state = serviceStates.at(service.index);
-  return state === null ? NONE : schedule(service, state, opening);
-}
-
-/** Ticks until the first state sets its own timeout (3 s). */
-const INITIAL_TIMEOUT = 2861;
-
-/** The number of the new connection, or NONE where the table is full. */
-export function openConnection(family: Family, opening: Opening, chosen: u32, mark: u32, now: u32): u32 {
-  const server = servers.at(chosen);
-  if (server === null) return NONE;
-  const index = takeSlot();
-  if (index === NONE) return NONE;
-  const c = connections.at(index);
-  if (c === null) return NONE;
-  assign(c.client, opening.client);
-  assign(c.virtual, opening.virtual);
-  assign(c.real, server.address);
-  c.clientPort = opening.clientPort;
-  c.virtualPort = opening.virtualPort;
-  c.realPort = raw(server.port) !== 0 ? server.port : opening.virtualPort;
-  c.protocol = opening.protocol;
-  c.family = family.number;
-  c.flags = server.method === METHOD_MASQ ? INACTIVE : INACTIVE | NO_OUTPUT;
-  c.state = 0;
-  c.timeout = INITIAL_TIMEOUT;
-  c.lastSeen = now;
-  c.server = chosen;
-  c.inPackets = 0;
-  c.mark = mark;
-  c.controller = 0;
-  c.controls = 0;
-  c.route.ifindex = 0;
-  c.alive = 1;
-  if (!enter(family, c, index)) {
-    c.alive = 0;
-    returnSlot(index);
-    return NONE;
+export function open(plan: Plan, opening: Opening): u32 {
+  const service = plan.service;
+  const chosen = plan.chosen;
+  if (chosen === NONE) return NO_SERVER;
+  const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  let template: u32 = plan.template;
+  if (persistent && template === NONE) {
+    const wanted = openings.at(OF_ITS_TEMPLATE);
+    if (wanted === null) return TABLE_FULL;
+    const port = isOfOnePort(service, opening) ? portOf(chosen) : rawBe16(0);
+    template = makeTemplate(wanted, chosen, port, ticksOfService(service));
+    if (template > LAST_CONNECTION) return template;
   }
-  bind(server);
-  countConnection(chosen);
-  return index;
+  // Under a template only the service's own port is mapped; any other is the same at the real server.
+  const mapped = !persistent || opening.virtualPort === service.port;
+  const own = portOf(chosen);
+  const port = mapped && raw(own) !== 0 ? own : opening.virtualPort;
+  const opened = makeConnection(service, opening, chosen, port, persistent ? u32(template + 1) : 0);
+  if (persistent && opened <= LAST_CONNECTION) touch(template);
+  return opened;
 }
 
-export type { Connection };
+function portOf(number: u32): be16 {
+  const server = servers.at(number);
+  return server === null ? rawBe16(0) : server.port;
+}
+
+/** The template lives on from now, with its own timeout. */
+function touch(template: u32): void {
+  const entry = connections.at(template);
+  if (entry !== null) entry.lastSeen = clock();
+}

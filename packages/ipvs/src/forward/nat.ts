@@ -7,36 +7,57 @@
 import { BPF_F_PSEUDO_HDR, type be16, l4CsumReplace, raw, type Skb, type u32, type ViewOf } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address4, Address6 } from '../packet/address.ts';
-import type { Ipv4, Ports } from '../packet/headers.ts';
+import { IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, type Ports } from '../packet/headers.ts';
+import { mendSctp } from './sctp-checksum.ts';
+import { mendUdp } from './udp-checksum.ts';
 
 /**
- * Rewrite one side of the packet: `address` and `port` as the packet has them become `to` and `toPort`.
- * `checksum` is where the transport checksum lies in the packet. The views are stale afterwards.
+ * Rewrite one side of the packet: `address` and `port` as the packet has them become `to` and `toPort`. AH and ESP have no
+ * ports, and what they protect is theirs. The views are stale afterwards.
  */
 export function rewrite(
   skb: Skb,
   family: Family,
   ip: ViewOf<typeof Ipv4>,
   ports: Ports,
+  transport: u32,
   side: Side,
   to: Address6,
   toPort: be16,
-  checksum: u32,
 ): void {
+  const protocol = ip.protocol;
   const address: Address4 = side.address(ip);
   const oldPort = side.port(ports);
   const difference = family.difference(address, to);
   family.narrow(address, to);
-  side.setPort(ports, toPort);
+  if (protocol === IPPROTO_TCP) {
+    side.setPort(ports, toPort);
+    family.finish(ip, difference);
+    const checksum = transport + TCP_CHECKSUM;
+    l4CsumReplace(skb, checksum, 0, difference, BPF_F_PSEUDO_HDR);
+    if (oldPort !== toPort) l4CsumReplace(skb, checksum, raw(oldPort), raw(toPort), 2);
+    return;
+  }
   family.finish(ip, difference);
-  l4CsumReplace(skb, checksum, 0, difference, BPF_F_PSEUDO_HDR);
-  if (oldPort !== toPort) l4CsumReplace(skb, checksum, raw(oldPort), raw(toPort), 2);
+  if (protocol === IPPROTO_UDP) {
+    side.setPort(ports, toPort);
+    mendUdp(skb, family, transport, difference, oldPort, toPort);
+  } else if (protocol === IPPROTO_SCTP && oldPort !== toPort) {
+    // Addresses do not enter SCTP's checksum.
+    side.setPort(ports, toPort);
+    mendSctp(skb, family, transport, side.firstBytes, oldPort, toPort);
+  }
 }
+
+/** Offset of the checksum in the TCP header. */
+const TCP_CHECKSUM = 16;
 
 export interface Side {
   readonly address: (ip: ViewOf<typeof Ipv4>) => Address4;
   readonly port: (ports: Ports) => be16;
   readonly setPort: (ports: Ports, port: be16) => void;
+  /** 1 where its port lies in the first two bytes of the transport header, 0 where in the next two. */
+  readonly firstBytes: number;
 }
 
 export const DESTINATION: Side = {
@@ -45,6 +66,7 @@ export const DESTINATION: Side = {
   setPort: (ports, port) => {
     ports.destinationPort = port;
   },
+  firstBytes: 0,
 };
 
 export const SOURCE: Side = {
@@ -53,4 +75,5 @@ export const SOURCE: Side = {
   setPort: (ports, port) => {
     ports.sourcePort = port;
   },
+  firstBytes: 1,
 };

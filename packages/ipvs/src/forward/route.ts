@@ -13,6 +13,11 @@ const FIB_NO_NEIGHBOUR = 7;
 /** Makes sure that `route` leads to `destination`; false where the kernel has no way. */
 export function findRoute(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
   if (route.ifindex !== 0 && u32(now - route.at) < ROUTE_AGE) return true;
+  return askRoute(skb, family, route, destination, now);
+}
+
+/** @subprog */
+function askRoute(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
   const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
   question.destination.set(0, destination.a);
   question.destination.set(1, destination.b);

@@ -5,9 +5,14 @@ import { Address4, Address6 } from './address.ts';
 /** Bytes of the Ethernet header; a VLAN tag is held apart by the kernel. */
 export const ETHERNET = 14;
 
+/** Transport headers begin before this: a mask for where the compiler cannot see it. */
+export const MAX_OFFSET = 0xfff;
+
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
+export const IPPROTO_ESP = 50;
+export const IPPROTO_AH = 51;
 export const IPPROTO_ICMPV6 = 58;
 export const IPPROTO_SCTP = 132;
 
@@ -48,6 +53,10 @@ export const Tcp = struct('tcp', {
 export type Tcp = ViewOf<typeof Tcp>;
 
 export const Udp = struct('udp', { sourcePort: be16, destinationPort: be16, length: be16, checksum: be16 });
+
+/** The common header's beginning (RFC 9260); chunks follow it. */
+export const Sctp = struct('sctp', { sourcePort: be16, destinationPort: be16, tag: be32, checksum: be32 });
+export const SctpChunk = struct('sctp_chunk', { type: u8, flags: u8, length: be16 });
 
 /** Any transport with ports begins with them. */
 export const Ports = struct('ports', { sourcePort: be16, destinationPort: be16 });

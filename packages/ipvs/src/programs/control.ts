@@ -1,12 +1,23 @@
 /**
  * What user space asks the kernel side to do, because only there it happens between packets and never over their counts.
  */
-import { assign, be16, struct, syscallProgram, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
+import { assign, be16, struct, syscallProgram, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { connections } from '../connection/connection.ts';
-import { expire } from '../connection/lifecycle.ts';
-import { startSweeping, sweepAll } from '../connection/sweep.ts';
+import { dropChain, lowMark } from '../connection/lifecycle.ts';
+import { startSweeping, sweepAll, sweeper } from '../connection/sweep.ts';
 import { Address6 } from '../packet/address.ts';
-import { SERVER_AVAILABLE, SERVER_OVERLOAD, servers } from '../service/service.ts';
+import { type RealServer, SERVER_AVAILABLE, SERVER_OVERLOAD, SERVER_PLACED, servers } from '../service/service.ts';
+import {
+  beginAnew,
+  collect,
+  type Figures,
+  ranges,
+  serverFigures,
+  serviceFigures,
+  setToZero,
+  totalFigures,
+} from '../service/statistics.ts';
+import { exactNow as clock, settings } from '../settings.ts';
 
 /** Give a number to a new real server, its counts at zero. */
 export const PLACE = 0;
@@ -27,11 +38,12 @@ export const ServerOrder = struct('server_order', {
   tunnelType: u8,
   tunnelFlags: u8,
   tunnelPort: be16,
-  weight: u16,
-  reserved: u16,
+  weight: u32,
   upper: u32,
   lower: u32,
   service: u32,
+  /** The service's sequence. */
+  owner: u32,
 });
 export type ServerOrder = ViewOf<typeof ServerOrder>;
 
@@ -40,19 +52,27 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
   if (s === null) return 1;
   const kind = order.kind;
   if (kind === RETIRE) {
+    // What it has counted is its service's, and its own at the next tick should it be back by then.
+    collect(order.number, s.service);
     s.flags = u32(s.flags & ~SERVER_AVAILABLE);
+    s.idleSince = clock();
+    if (settings.only.expireNoDestination !== 0) sweeper.only.orphans = 1;
     return 0;
   }
   if (kind === PLACE) {
-    s.flags = 0;
+    s.flags = SERVER_PLACED;
     s.active = 0;
     s.inactive = 0;
     s.persistent = 0;
-    s.lastWeight = order.weight;
+    s.upper = 0;
+    s.lower = 0;
     assign(s.address, order.address);
     s.port = order.port;
     s.family = order.family;
-    s.service = order.service;
+  }
+  if (kind !== EDIT) {
+    enterService(s, order);
+    s.lastWeight = order.weight;
   }
   s.method = order.method;
   s.tunnelType = order.tunnelType;
@@ -60,15 +80,54 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
   s.tunnelPort = order.tunnelPort;
   s.weight = order.weight;
   if (order.weight !== 0) s.lastWeight = order.weight;
-  s.service = order.service;
-  // A higher limit, or none, lifts the overload; one already reached overloads at once.
-  if (order.upper === 0 || order.upper > s.upper) s.flags = u32(s.flags & ~SERVER_OVERLOAD);
-  s.upper = order.upper;
-  s.lower = order.lower;
-  if (s.upper !== 0 && s.active + s.inactive >= s.upper) s.flags = u32(s.flags | SERVER_OVERLOAD);
+  if (order.upper !== s.upper || order.lower !== s.lower) {
+    s.upper = order.upper;
+    s.lower = order.lower;
+    limit(s);
+  }
   // The next packet asks for the way anew.
   s.route.ifindex = 0;
   s.flags = u32(s.flags | SERVER_AVAILABLE);
+  return 0;
+});
+
+/** It begins to count for a service; another one than before does not get what it counted there. */
+function enterService(s: RealServer, order: ServerOrder): void {
+  const own = serverFigures.at(order.number);
+  if (own !== null) {
+    if (order.kind === PLACE) beginAnew(own);
+    else if (s.owner !== order.owner) setToZero(own);
+  }
+  s.service = order.service;
+  s.owner = order.owner;
+  if (order.number >= ranges.only.servers) ranges.only.servers = u32(order.number + 1);
+  if (order.service >= ranges.only.services) ranges.only.services = u32(order.service + 1);
+}
+
+/** New limits count at once; between the two marks it stays as it was. */
+function limit(s: RealServer): void {
+  const total = s.active + s.inactive;
+  if (s.upper !== 0 && total >= s.upper) s.flags = u32(s.flags | SERVER_OVERLOAD);
+  else if (total < lowMark(s)) s.flags = u32(s.flags & ~SERVER_OVERLOAD);
+}
+
+/** Whose figures. */
+export const OF_SERVER = 0;
+export const OF_SERVICE = 1;
+export const OF_ALL = 2;
+
+export const FiguresOrder = struct('figures_order', { kind: u32, number: u32 });
+
+/** What listings show starts at 0 again. */
+export const zero = syscallProgram('ipvsd_zero', FiguresOrder, (order) => {
+  const kind = order.kind;
+  if (kind === OF_ALL) {
+    setToZero(totalFigures.only);
+    return 0;
+  }
+  const figures: Figures | null = kind === OF_SERVER ? serverFigures.at(order.number) : serviceFigures.at(order.number);
+  if (figures === null) return 1;
+  setToZero(figures);
   return 0;
 });
 
@@ -85,10 +144,11 @@ export const sweep = syscallProgram('ipvsd_sweep', Nothing, () => {
 
 export const ConnectionOrder = struct('connection_order', { connection: u32 });
 
-/** Take a connection out of the table. 1 where there is none of that number. */
+/** Take a connection out of the table, with what controlled it alone. 1 where there is none, 2 where it controls others. */
 export const drop = syscallProgram('ipvsd_drop', ConnectionOrder, (order) => {
   const c = connections.at(order.connection);
-  if (c === null) return 1;
-  expire(c, order.connection);
+  if (c === null || c.alive !== 1) return 1;
+  if (c.controls !== 0) return 2;
+  dropChain(order.connection);
   return 0;
 });

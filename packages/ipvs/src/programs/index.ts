@@ -1,3 +1,4 @@
 /** All programs of the data plane: the compiler's entry. They share their maps, so they are compiled and loaded together. */
-export { drop, server, start, sweep } from './control.ts';
-export { ingress } from './tc.ts';
+export { drop, server, start, sweep, zero } from './control.ts';
+export * from './schedulers.ts';
+export * from './tc.ts';

@@ -4,7 +4,7 @@
  * User space writes services and lists of members whole (each replaced at once). A real server also carries what packets
  * count, so user space never writes one: it asks the `server` program (programs/control.ts).
  */
-import { arrayMap, be16, hashMap, percpuArray, struct, u8, u16, u32, u64, type ViewOf } from '@ipvsd/bpf';
+import { arrayMap, be16, hashMap, struct, u8, u16, u32, u64, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
 
 /** What a packet must match. By address (mark 0), or by firewall mark (address, port and protocol 0). */
@@ -27,6 +27,10 @@ export const SERVICE_SCHED3 = 32;
 export const Service = struct('service', {
   /** Its place in `serviceStates`, kept for its life. */
   index: u32,
+  /** As in its key: the port it listens on, and the firewall mark that leads to it, or 0. */
+  mark: u32,
+  port: be16,
+  reserved: u16,
   /** Number of its scheduler. */
   scheduler: u32,
   flags: u32,
@@ -40,9 +44,13 @@ export const Service = struct('service', {
   /** Prefix length of the mask, for listing. */
   prefix: u8,
   engine: u8,
-  reserved: u16,
+  reserved2: u16,
   /** Services are told apart by age: each gets the next number when it is made. */
   sequence: u32,
+  /** Number of its scheduler's table (scheduler/table.ts). */
+  table: u32,
+  /** Another number whenever its scheduler is: what the one before remembered is not found again. */
+  era: u32,
 });
 export type Service = ViewOf<typeof Service>;
 
@@ -65,13 +73,15 @@ export const METHOD_FULLNAT = 5;
 /** In service; without it the real server is in the trash and only its connections remember it. */
 export const SERVER_AVAILABLE = 1;
 export const SERVER_OVERLOAD = 2;
+/** It has a number that is in use. */
+export const SERVER_PLACED = 4;
 
 export const RealServer = struct('real_server', {
   // What scheduling reads, in one cache line.
   flags: u32,
-  weight: u16,
+  weight: u32,
   /** The last weight that was not 0; `mh` builds its table by it. */
-  lastWeight: u16,
+  lastWeight: u32,
   active: u32,
   inactive: u32,
   upper: u32,
@@ -88,9 +98,12 @@ export const RealServer = struct('real_server', {
   tunnelPort: be16,
   // What forwarding reads.
   route: Route,
-  reserved: u64,
+  /** When the last connection or template let go of it. */
+  idleSince: u32,
+  /** The sequence of its service, as the service's index may have another owner by now. */
+  owner: u32,
+  reserved: u32,
   reserved2: u64,
-  reserved3: u64,
 });
 export type RealServer = ViewOf<typeof RealServer>;
 
@@ -105,32 +118,3 @@ export const servers = arrayMap('servers', RealServer, { maxEntries: MAX_SERVERS
 /** Numbers of real servers, a run for each service. */
 export const Member = struct('member', { server: u32 });
 export const members = arrayMap('members', Member, { maxEntries: 2 * MAX_SERVERS });
-
-/** Counted by each CPU for itself; services and totals are sums of their real servers. */
-export const Traffic = struct('traffic', {
-  connections: u64,
-  inPackets: u64,
-  outPackets: u64,
-  inBytes: u64,
-  outBytes: u64,
-});
-export const traffic = percpuArray('traffic', Traffic, { maxEntries: MAX_SERVERS });
-
-export function countConnection(server: u32): void {
-  const t = traffic.at(server);
-  if (t !== null) t.connections = u64(t.connections + 1n);
-}
-
-export function countIn(server: u32, bytes: u32): void {
-  const t = traffic.at(server);
-  if (t === null) return;
-  t.inPackets = u64(t.inPackets + 1n);
-  t.inBytes = u64(t.inBytes + u64(bytes));
-}
-
-export function countOut(server: u32, bytes: u32): void {
-  const t = traffic.at(server);
-  if (t === null) return;
-  t.outPackets = u64(t.outPackets + 1n);
-  t.outBytes = u64(t.outBytes + u64(bytes));
-}

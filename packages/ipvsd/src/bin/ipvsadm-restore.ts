@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { ipvsadmRestoreMain } from '@ipvsd/ipvsadm';
-import { openDirector, orExplain } from '../open-director.ts';
+import { orExplain } from '../explain.ts';
 
-await orExplain(() => ipvsadmRestoreMain(openDirector));
+// Loaded when a command needs it: `--help` needs neither kernel nor privilege.
+await orExplain(() => ipvsadmRestoreMain(async () => (await import('../open-director.ts')).openDirector()));

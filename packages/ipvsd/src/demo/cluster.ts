@@ -5,6 +5,7 @@
  */
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { KernelPlane } from '@ipvsd/director';
 import {
   createNamespace,
   deleteNamespace,
@@ -16,12 +17,18 @@ import {
   withRoutes,
   writeSysctl,
 } from '@ipvsd/linux';
-import { KernelPlane } from '@ipvsd/director';
 
 export interface Interface {
   readonly name: string;
   /** `172.16.45.2/24`; none for the port of a switch. */
   readonly addresses: readonly string[];
+}
+
+/** How a command ended; `status` is null when a signal ended it. */
+export interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
 }
 
 export class Host {
@@ -47,6 +54,22 @@ export class Host {
   /** Run a command to its end; its output is text. */
   run(command: string, args: readonly string[], options: { readonly timeout?: number } = {}) {
     return runInNamespace(this.namespace, command, args, { maxBuffer: 1 << 28, ...options });
+  }
+
+  /** The same without holding up this process, which hears signals meanwhile. */
+  async execute(command: string, args: readonly string[]): Promise<Ended> {
+    const child = spawnInNamespace(this.namespace, command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const output = { stdout: '', stderr: '' };
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name]!.setEncoding('utf8').on('data', (text: string) => {
+        output[name] += text;
+      });
+    }
+    const status = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', resolve);
+    });
+    return { status, ...output };
   }
 
   /** Start a process that runs for as long as the cluster. */
@@ -140,7 +163,9 @@ function processesIn(namespace: number): number[] {
     .filter((entry) => /^\d+$/.test(entry) && Number(entry) !== process.pid)
     .filter((pid) => {
       try {
-        return readlinkSync(`/proc/${pid}/ns/net`) === `net:[${namespace}]` && readFileSync(`/proc/${pid}/stat`).length > 0;
+        return (
+          readlinkSync(`/proc/${pid}/ns/net`) === `net:[${namespace}]` && readFileSync(`/proc/${pid}/stat`).length > 0
+        );
       } catch {
         return false;
       }

@@ -25,6 +25,8 @@ export interface Stage {
   /** Run the project's ipvsadm on the director; what it printed. Throws where it failed. */
   ipvsadm(args: readonly string[]): Promise<string>;
   load(requests: number, concurrency: number): Promise<LoadResult>;
+  /** Waits until the counters that operators see, published every two seconds, tell of all that has happened. */
+  settle(): Promise<void>;
   realServers(): readonly ServedBy[];
   /** Leave it as it is, and say how to enter it. */
   keep(): string;
@@ -98,6 +100,7 @@ async function play(stage: Stage) {
   say(`\nLoad: ${REQUESTS} requests to http://172.16.45.10/, ${CONCURRENCY} at a time\n`);
   const { requests, failures, milliseconds } = await stage.load(REQUESTS, CONCURRENCY);
   say(`${requests} requests in ${(milliseconds / 1000).toFixed(1)} s, ${failures} failures\n\n`);
+  await stage.settle();
   say('# ipvsadm -ln --stats\n');
   say(await stage.ipvsadm(['-ln', '--stats']));
   return { requests, failures, plane: stage.plane, realServers: stage.realServers() };

@@ -1,5 +1,6 @@
 /** The demo's stage in the kernel: five network namespaces, real sockets, real packets. */
 import { spawnSync } from 'node:child_process';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { KernelDirector, type ServiceId } from '@ipvsd/director';
 import { inNamespace } from '@ipvsd/linux';
@@ -31,12 +32,10 @@ export class KernelStage implements Stage {
       const client = cluster.host('client');
       const director = cluster.host('director');
       const [one, two] = [cluster.host('real1'), cluster.host('real2')];
-      cluster.connect(
-        client,
-        { name: 'eth0', addresses: ['172.16.45.2/24'] },
-        director,
-        { name: 'eth0', addresses: [`${VIP}/24`] },
-      );
+      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24'] }, director, {
+        name: 'eth0',
+        addresses: [`${VIP}/24`],
+      });
       cluster.switch('switch', [
         [director, { name: 'eth1', addresses: ['192.168.45.1/24'] }],
         [one, { name: 'eth0', addresses: ['192.168.45.2/24'] }],
@@ -54,8 +53,9 @@ export class KernelStage implements Stage {
   }
 
   async ipvsadm(args: readonly string[]): Promise<string> {
-    const { status, stdout, stderr } = this.#director.run(process.execPath, [program('ipvsadm'), ...args]);
-    if (status !== 0) throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
+    const { status, stdout, stderr } = await this.#director.execute(process.execPath, [program('ipvsadm'), ...args]);
+    if (status !== 0)
+      throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
     return stdout;
   }
 
@@ -63,14 +63,14 @@ export class KernelStage implements Stage {
     if (spawnSync('ab', ['-V']).status === 0) return this.#benchmark(requests, concurrency);
     const url = `http://${VIP}/`;
     const args = ['demo-load', url, '--requests', `${requests}`, '--concurrency', `${concurrency}`];
-    const { status, stdout, stderr } = this.#client.run(process.execPath, [program('ipvsd'), ...args]);
+    const { status, stdout, stderr } = await this.#client.execute(process.execPath, [program('ipvsd'), ...args]);
     if (status !== 0) throw new Error(`Cannot make load: the load generator ended with ${status}: ${stderr.trim()}`);
     return JSON.parse(stdout) as LoadResult;
   }
 
-  #benchmark(requests: number, concurrency: number): LoadResult {
+  async #benchmark(requests: number, concurrency: number): Promise<LoadResult> {
     const args = ['-q', '-r', '-c', `${concurrency}`, '-n', `${requests}`, `http://${VIP}/`];
-    const { status, stdout, stderr } = this.#client.run('ab', args);
+    const { status, stdout, stderr } = await this.#client.execute('ab', args);
     const figure = (label: string): number => Number(new RegExp(`${label}:\\s+([\\d.]+)`).exec(stdout)?.[1] ?? 'NaN');
     const complete = figure('Complete requests');
     if (status !== 0 || Number.isNaN(complete)) {
@@ -82,6 +82,10 @@ export class KernelStage implements Stage {
       failures: figure('Failed requests') + Number(bad ?? 0) + (requests - complete),
       milliseconds: Math.round(figure('Time taken for tests') * 1000),
     };
+  }
+
+  async settle(): Promise<void> {
+    await setTimeout(2500);
   }
 
   realServers(): readonly ServedBy[] {

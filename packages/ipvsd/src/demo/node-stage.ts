@@ -1,7 +1,7 @@
 /** The demo's stage in Node: the same data plane source, hosts that are objects, a network that is a queue of frames. */
 import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { MapDirector, NodePlane, type ServiceId } from '@ipvsd/director';
-import { MAX_CONNECTIONS, type ParsedFrame, parseFrame, tcpFrame } from '@ipvsd/ipvs';
+import { MAX_CONNECTIONS, type ParsedFrame, parseFrame, sweep, tcpFrame } from '@ipvsd/ipvs';
 import { rememberingNames, runIpvsadm, systemNames } from '@ipvsd/ipvsadm';
 import type { ServedBy, Stage } from './demo.ts';
 import type { LoadResult } from './load.ts';
@@ -33,6 +33,8 @@ export class NodeStage implements Stage {
     });
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);
+    // What the kernel's timer does by itself: the first look at the clock, from which periods are counted.
+    this.#plane.call(sweep, sweep.context.create());
   }
 
   async ipvsadm(args: readonly string[]): Promise<string> {
@@ -80,6 +82,11 @@ export class NodeStage implements Stage {
     this.#now += FRAME_NS;
     const skb = new NodeSkb(frame);
     return this.#plane.receive(skb) === TC_ACT_REDIRECT ? skb.bytes : undefined;
+  }
+
+  async settle(): Promise<void> {
+    this.#now += 2_500_000_000n;
+    this.#plane.call(sweep, sweep.context.create());
   }
 
   realServers(): readonly ServedBy[] {

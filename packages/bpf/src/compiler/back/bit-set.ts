@@ -19,8 +19,8 @@ export class BitSet {
   }
 
   clone(): BitSet {
-    const copy = new BitSet(0);
-    (copy as { words: Uint32Array }).words = this.words.slice();
+    const copy = new BitSet(this.words.length * 32);
+    copy.words.set(this.words);
     return copy;
   }
 
@@ -38,8 +38,33 @@ export class BitSet {
     return grown;
   }
 
-  intersects(other: BitSet): boolean {
-    return this.words.some((word, i) => (word & other.words[i]!) !== 0);
+  /** Keeps only what `other` has too; tells whether anything went. */
+  keepAll(other: BitSet): boolean {
+    let shrunk = false;
+    for (let i = 0; i < this.words.length; i++) {
+      const after = (this.words[i]! & other.words[i]!) >>> 0;
+      if (after === this.words[i]) continue;
+      this.words[i] = after;
+      shrunk = true;
+    }
+    return shrunk;
+  }
+
+  /** Keeps only what is in `made`, or in both `start` and `passed`; tells whether anything went. */
+  keepFlow(start: BitSet, passed: BitSet, made: BitSet): boolean {
+    let shrunk = false;
+    for (let i = 0; i < this.words.length; i++) {
+      const before = this.words[i]!;
+      const after = (before & ((start.words[i]! & passed.words[i]!) | made.words[i]!)) >>> 0;
+      if (after === before) continue;
+      this.words[i] = after;
+      shrunk = true;
+    }
+    return shrunk;
+  }
+
+  removeAll(other: BitSet): void {
+    for (let i = 0; i < this.words.length; i++) this.words[i]! &= ~other.words[i]!;
   }
 
   forEach(visit: (index: number) => void): void {

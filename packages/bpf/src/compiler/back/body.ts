@@ -1,5 +1,5 @@
 /** `IrFunction` belongs to lowering; the back end works on a `Body`, its own copy, whose blocks it splits, copies and drops. */
-import type { Block, Instruction, IrFunction, Register } from '../ir.ts';
+import type { Instruction, IrFunction, Register, Terminator } from '../ir.ts';
 import { retarget, successors } from './control-flow.ts';
 import { definedBy } from './instruction.ts';
 
@@ -7,8 +7,17 @@ export interface Body {
   readonly source: IrFunction;
   /** Context loads that give packet pointers: their offset within the context, by its register. */
   readonly packet: PacketFields | undefined;
+  /** The TypeScript names that registers stand for. */
+  readonly names: Map<Register, string>;
   registerCount: number;
-  blocks: Block[];
+  blocks: BodyBlock[];
+}
+
+/** A block whose contents passes replace. */
+export interface BodyBlock {
+  readonly id: number;
+  instructions: Instruction[];
+  end: Terminator;
 }
 
 /** Where `data` and `data_end` lie in the context of this program type. */
@@ -27,17 +36,17 @@ export function bodyOf(source: IrFunction, packet: PacketFields | undefined): Bo
     end: retarget(end, (to) => to + shift),
   }));
   if (shift === 1) blocks.unshift({ id: 0, instructions: [], end: { op: 'goto', to: 1, at: source.at } });
-  return { source, packet, registerCount: source.registerCount, blocks };
+  const names = new Map(source.registerNames);
+  return { source, packet, names, registerCount: source.registerCount, blocks };
 }
 
 /** Instruction for instruction in all blocks; an array answer takes its place. */
 export function rewrite(
   body: Body,
-  change: (one: Instruction, block: Block) => Instruction | readonly Instruction[],
+  change: (one: Instruction, block: BodyBlock) => Instruction | readonly Instruction[],
 ): void {
   for (const block of body.blocks) {
-    const changed = block.instructions.flatMap((one) => change(one, block));
-    block.instructions.splice(0, block.instructions.length, ...changed);
+    block.instructions = block.instructions.flatMap((one) => change(one, block));
   }
 }
 

@@ -13,19 +13,20 @@ const UNTYPED: ReadonlySet<IrMap['type']> = new Set(['progArray', 'queue', 'stac
 export class CollectionBtf {
   readonly #builder = new BtfBuilder();
   readonly #structs: ReadonlyMap<string, IrStruct>;
-  readonly #files: IrModule['files'];
+  readonly #files: readonly { readonly path: string; readonly lines: readonly string[] }[];
   readonly lineStrings: Record<string, number> = {};
 
   constructor({ structs, files }: IrModule) {
     this.#structs = new Map(structs.map((one) => [one.name, one]));
-    this.#files = files;
+    this.#files = files.map(({ path, text }) => ({ path, lines: text.split('\n') }));
   }
 
-  map({ name, type, keySize, valueSize, maxEntries, flags, keyType, valueType }: IrMap): MapSpec {
+  map({ name, type, keySize, valueSize, maxEntries, flags, keyType, valueType, programs }: IrMap): MapSpec {
     const typed = keyType !== undefined && valueType !== undefined && !UNTYPED.has(type);
     const keyTypeId = typed ? this.#type(keyType) : 0;
     const valueTypeId = typed ? this.#type(valueType) : 0;
-    return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId };
+    const table = programs === undefined ? {} : { programs };
+    return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId, ...table };
   }
 
   /** The entry function is known to the kernel from outside; all others are checked with their callers. */
@@ -55,7 +56,7 @@ export class CollectionBtf {
   line(file: number, line: number): void {
     const source = this.#files[file];
     this.lineStrings[`file:${file}`] ??= this.#builder.string(source?.path ?? '');
-    this.lineStrings[`${file}:${line}`] ??= this.#builder.string(source?.text.split('\n')[line - 1]?.trim() ?? '');
+    this.lineStrings[`${file}:${line}`] ??= this.#builder.string(source?.lines[line - 1]?.trim() ?? '');
   }
 
   bytes(): Uint8Array {

@@ -24,8 +24,11 @@ export function predecessors(blocks: readonly Block[]): number[][] {
 }
 
 export function retarget(end: Terminator, to: (block: number) => number): Terminator {
-  if (end.op === 'goto') return { ...end, to: to(end.to) };
-  return end.op === 'if' ? branch(end, to(end.then), to(end.else)) : end;
+  if (end.op === 'return') return end;
+  if (end.op === 'goto') return to(end.to) === end.to ? end : { ...end, to: to(end.to) };
+  const then = to(end.then);
+  const otherwise = to(end.else);
+  return then === end.then && otherwise === end.else ? end : branch(end, then, otherwise);
 }
 
 /** The same test with other ways to go. */
@@ -36,6 +39,7 @@ export function branch(test: If, then: number, otherwise: number): If {
 /** Skips empty blocks, shares equal returns, joins straight lines, drops what cannot be reached. */
 export function cleanControlFlow(body: Body): void {
   skipEmptyBlocks(body);
+  returnAtOnce(body);
   shareReturns(body);
   joinStraightLines(body);
   dropUnreachable(body);
@@ -166,6 +170,15 @@ function skipEmptyBlocks(body: Body): void {
   }
 }
 
+/** Going to a block that only returns is returning: what is returned may then turn out to be a constant. */
+function returnAtOnce(body: Body): void {
+  for (const block of body.blocks) {
+    if (block.end.op !== 'goto') continue;
+    const { instructions, end } = body.blocks[block.end.to]!;
+    if (instructions.length === 0 && end.op === 'return') block.end = end;
+  }
+}
+
 /** `return 0` from twenty places is one block. */
 function shareReturns(body: Body): void {
   const first = new Map<string, number>();
@@ -192,10 +205,10 @@ function joinStraightLines(body: Body): void {
       if (end.op !== 'goto' || end.to === block.id || end.to === 0 || entered[end.to] !== 1) break;
       const next = body.blocks[end.to]!;
       if (next.end.op === 'goto' && next.end.to === next.id) break;
-      block.instructions.push(...next.instructions);
+      for (const one of next.instructions) block.instructions.push(one);
       block.end = next.end;
       // Nobody reaches it any more; it must not be joined to anything in its turn.
-      next.instructions.length = 0;
+      next.instructions = [];
       next.end = { op: 'goto', to: next.id, at: next.end.at };
     }
   }

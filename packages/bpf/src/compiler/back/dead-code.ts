@@ -1,4 +1,4 @@
-/** Drops instructions whose results nobody wants, and stores to the stack that are overwritten before anyone reads them. */
+/** Drops instructions whose results nobody wants. */
 import type { Instruction, Register } from '../ir.ts';
 import type { Body } from './body.ts';
 import { definedBy, isPure, usedBy, usedByEnd } from './instruction.ts';
@@ -27,14 +27,10 @@ export function dropDeadCode(body: Body): void {
     for (const one of definitions.get(reg) ?? []) want(usedBy(one));
   }
   for (const block of body.blocks) {
-    const kept = block.instructions
+    block.instructions = block.instructions
       .filter((one) => !isPure(one) || wanted.has(definedBy(one)!))
+      .filter((one) => !(one.op === 'move' && one.src === one.dst))
       .map((one) => withoutResult(one, wanted));
-    block.instructions.splice(
-      0,
-      block.instructions.length,
-      ...kept.filter((one) => !(one.op === 'move' && one.src === one.dst)),
-    );
   }
 }
 
@@ -50,40 +46,4 @@ function withoutResult(one: Instruction, wanted: ReadonlySet<Register>): Instruc
     return rest;
   }
   return one;
-}
-
-/**
- * `stack(Key, { ... })` zeroes the struct and then fills most of it. Backwards through each block, a byte of a slot that
- * will be overwritten before anything can read it needs no store.
- */
-export function dropDeadStores(body: Body): void {
-  const exposed = new Set<number>();
-  for (const { instructions } of body.blocks) {
-    for (const one of instructions) if (one.op === 'slotAddress') exposed.add(one.slot);
-  }
-  for (const block of body.blocks) {
-    const covered = new Map<number, Set<number>>();
-    const kept: Instruction[] = [];
-    for (let i = block.instructions.length - 1; i >= 0; i--) {
-      const one = block.instructions[i]!;
-      if (one.op === 'store' && 'slot' in one.base) {
-        const bytes = covered.get(one.base.slot) ?? new Set<number>();
-        covered.set(one.base.slot, bytes);
-        const mine = Array.from({ length: one.size }, (_, k) => one.offset + k);
-        if (mine.every((byte) => bytes.has(byte))) continue;
-        for (const byte of mine) bytes.add(byte);
-      } else if (readsThrough(one)) {
-        for (const slot of covered.keys()) if (exposed.has(slot)) covered.delete(slot);
-      }
-      if ((one.op === 'load' || one.op === 'atomic') && 'slot' in one.base) covered.delete(one.base.slot);
-      kept.push(one);
-    }
-    block.instructions.splice(0, block.instructions.length, ...kept.reverse());
-  }
-}
-
-/** Whether a slot whose address is known elsewhere may be read by it. */
-function readsThrough(one: Instruction): boolean {
-  if (one.op === 'call' || one.op === 'callFunction') return true;
-  return (one.op === 'load' || one.op === 'atomic') && 'reg' in one.base;
 }

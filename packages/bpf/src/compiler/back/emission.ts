@@ -49,10 +49,10 @@ export function emitProgram(functions: readonly PlacedFunction[]): Emitted {
 
 class Emission {
   readonly #insns: Insn[] = [];
-  readonly #relocations: Relocation[] = [];
+  #relocations: Relocation[] = [];
   readonly #functions: Omit<FunctionInfo, 'typeId'>[] = [];
   readonly #lines: LineInfo[] = [];
-  readonly #calls: { readonly slot: number; readonly name: string; readonly at: Position }[] = [];
+  #calls: { readonly slot: number; readonly name: string; readonly at: Position }[] = [];
 
   function(machine: MachineFunction, frame: Frame): void {
     const start = this.#insns.length;
@@ -63,8 +63,8 @@ class Emission {
     // Somewhere a jump is longer than 16 bits: all over again with long ones.
     this.#insns.length = start;
     this.#lines.length = lines;
-    drop(this.#relocations, ({ instruction }) => instruction >= start);
-    drop(this.#calls, ({ slot }) => slot >= start);
+    this.#relocations = this.#relocations.filter(({ instruction }) => instruction < start);
+    this.#calls = this.#calls.filter(({ slot }) => slot < start);
     this.#emit(blocks, frame, true);
   }
 
@@ -250,8 +250,4 @@ function addressOf(base: Place, offset: number, frame: Frame): { base: number; o
 
 function sourceOf(source: Source): bpf.Source {
   return 'reg' in source ? { reg: source.reg } : source.imm;
-}
-
-function drop<T>(list: T[], which: (one: T) => boolean): void {
-  list.splice(0, list.length, ...list.filter((one) => !which(one)));
 }

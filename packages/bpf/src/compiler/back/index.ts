@@ -10,10 +10,11 @@
  */
 import { encode } from '../../assembler/assembler.ts';
 import type { CollectionSpec, ProgramSpec } from '../../spec.ts';
-import type { IrFunction, IrModule, IrProgram } from '../ir.ts';
+import type { Instruction, IrFunction, IrModule, IrProgram } from '../ir.ts';
 import { type Body, bodyOf, type PacketFields } from './body.ts';
 import { CollectionBtf } from './btf.ts';
 import { emitProgram, type PlacedFunction } from './emission.ts';
+import { mergeEndings } from './merge-blocks.ts';
 import { optimise } from './optimise.ts';
 import { assignRegisters } from './registers.ts';
 import { select } from './select.ts';
@@ -28,6 +29,7 @@ const PACKET_FIELDS: Readonly<Record<IrProgram['type'], Omit<PacketFields, 'cont
   syscall: undefined,
 };
 
+const TAIL_CALL = 12;
 const TIMER_SET_CALLBACK = 170;
 
 export function emit(module: IrModule): CollectionSpec {
@@ -58,7 +60,8 @@ function emitOne(program: IrProgram, btf: CollectionBtf): ProgramSpec {
   const placed = bodies.map(placeFunction);
   const frames = placed.map(({ frame }, i) => {
     const { name, at } = bodies[i]!.source;
-    return { name, bytes: frame.bytes, calls: callsOf(bodies[i]!), at };
+    const tailCalls = bodies[i]!.blocks.some(({ instructions }) => instructions.some(isTailCall));
+    return { name, bytes: frame.bytes, calls: callsOf(bodies[i]!), tailCalls, at };
   });
   const { insns, relocations, functions, lines } = emitProgram(placed);
   for (const { file, line } of lines) btf.line(file, line);
@@ -75,7 +78,11 @@ function emitOne(program: IrProgram, btf: CollectionBtf): ProgramSpec {
 
 function placeFunction(body: Body): PlacedFunction {
   const { machine, homes } = assignRegisters(select(body));
-  return { machine, frame: layOutFrame(body, homes) };
+  return { machine: mergeEndings(machine), frame: layOutFrame(body, homes) };
+}
+
+function isTailCall(one: Instruction): boolean {
+  return one.op === 'call' && one.helper === TAIL_CALL;
 }
 
 /** The verifier refuses functions that nobody calls, and optimisation may have removed the last call. */
@@ -84,7 +91,8 @@ function reachable(bodies: readonly Body[]): Body[] {
   for (const name of named) {
     const body = bodies.find(({ source }) => source.name === name);
     for (const { instructions } of body?.blocks ?? []) {
-      for (const one of instructions) if (one.op === 'callFunction' || one.op === 'functionAddress') named.add(one.name);
+      for (const one of instructions)
+        if (one.op === 'callFunction' || one.op === 'functionAddress') named.add(one.name);
     }
   }
   return bodies.filter(({ source }) => named.has(source.name));

@@ -12,10 +12,12 @@ export function propagate(body: Body): void {
   const known = knowledgeOf(body);
   for (const block of body.blocks) {
     const local = new LocalCopies(known);
-    block.instructions.forEach((one, index) => {
-      const better = foldAddress(simplify(mapUses(one, local.current), known), known);
-      block.instructions[index] = better;
+    block.instructions = block.instructions.flatMap((one) => {
+      const read = mapUses(one, local.current);
+      if (isEmptyLoop(read) && read.dst === undefined) return [];
+      const better = isEmptyLoop(read) ? noRounds(read) : foldAddress(simplify(read, known), known);
       local.define(better);
+      return [better];
     });
     block.end = simplifyEnd(mapEndUses(block.end, local.current), known);
   }
@@ -63,6 +65,23 @@ class LocalCopies {
     if (one.op === 'const') this.#copies.set(dst, { imm: one.value });
     if (one.op === 'move' && one.src !== dst) this.#copies.set(dst, { reg: one.src });
   }
+}
+
+const BPF_LOOP = 181;
+type Call = Extract<Instruction, { op: 'call' }>;
+
+/**
+ * A loop of no rounds. The verifier would drop its callback as dead code and then fail to find what the callback's address
+ * points to ("No program to jit").
+ */
+function isEmptyLoop(one: Instruction): one is Call {
+  if (one.op !== 'call' || one.helper !== BPF_LOOP) return false;
+  const rounds = one.args[0];
+  return rounds !== undefined && !isRegister(rounds) && BigInt.asUintN(32, rounds.imm) === 0n;
+}
+
+function noRounds({ dst, at }: Call): Instruction {
+  return { op: 'const', dst: dst!, value: 0n, at };
 }
 
 /** `p = q + 14; load [p + 2]` becomes `load [q + 16]`: p often dies of it, and a checked packet pointer stays the one. */

@@ -121,9 +121,11 @@ function rangeOf(one: Instruction, range: (operand: Operand) => Range | undefine
     case 'binary': {
       const wide = binaryRange(one.kind, range(one.a), range(one.b));
       if (one.width === 64) return wide;
-      if (one.kind === 'sar' || one.kind === 'div' || one.kind === 'mod') return U32;
+      // Of a quotient and of a shift by an unknown distance the verifier does not even know that it has 32 bits.
+      const shifts = one.kind === 'shl' || one.kind === 'shr' || one.kind === 'sar';
+      if (one.kind === 'div' || one.kind === 'mod' || (shifts && isRegister(one.b))) return undefined;
       const halves = inside(range(one.a), U32) && inside(range(one.b), U32);
-      return halves && inside(wide, U32) ? wide : U32;
+      return halves && inside(wide, U32) && one.kind !== 'sar' ? wide : U32;
     }
     default:
       return undefined;
@@ -160,6 +162,7 @@ function binaryRange(kind: Kind, a: Range | undefined, b: Range | undefined): Ra
     case 'sub':
       return checked(a.min - b.max, a.max - b.min);
     case 'mul': {
+      if (!inside(a, U32) || !inside(b, U32)) return undefined;
       const corners = [a.min * b.min, a.min * b.max, a.max * b.min, a.max * b.max];
       return checked(Math.min(...corners), Math.max(...corners));
     }

@@ -15,7 +15,7 @@ import {
   usesOfEnd,
   VIRTUAL,
 } from './machine.ts';
-import { Homes, spill } from './spill.ts';
+import { dropDeadHomeStores, Homes, spill } from './spill.ts';
 
 export interface Allocated {
   readonly machine: MachineFunction;
@@ -49,7 +49,7 @@ function costsOf(machine: MachineFunction, homes: Homes): number[] {
   return costs.map((cost, reg) => homes.cost(reg, cost));
 }
 
-/** With machine registers throughout; copies to itself are gone. */
+/** With machine registers throughout; copies to itself are gone, and so are stores to homes that are not read again. */
 function placed(machine: MachineFunction, colours: readonly number[]): MachineFunction {
   const to = (reg: number): number => (reg < VIRTUAL ? reg : colours[reg]!);
   const blocks = machine.blocks.map(({ code, end, frequency }) => ({
@@ -62,7 +62,7 @@ function placed(machine: MachineFunction, colours: readonly number[]): MachineFu
     end: mapEndRegisters(end, to),
     frequency,
   }));
-  return { ...machine, blocks };
+  return dropDeadHomeStores({ ...machine, blocks });
 }
 
 /** Homes are alive as the registers were that live there now. */

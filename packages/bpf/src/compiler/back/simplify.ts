@@ -44,8 +44,15 @@ function simplifyBinary(one: Binary, known: Knowledge): Instruction {
   const { kind, width, dst, a, b, at } = one;
   if (!isRegister(a) && !isRegister(b)) return { op: 'const', dst, value: evaluate(kind, width, a.imm, b.imm), at };
   if (!isRegister(a)) return COMMUTES.has(kind) ? simplifyBinary({ ...one, a: b, b: a }, known) : one;
-  if (isRegister(b)) return one;
+  if (isRegister(b)) return halfDivision(one, known);
   return withConstant(one, a.reg, signed(width === 32 ? unsigned(b.imm, 32) : b.imm), known);
+}
+
+/** Dividing 32 bits by 32 is several times faster than 64 by 64. */
+function halfDivision(one: Binary, known: Knowledge): Binary {
+  const small = (operand: Operand): boolean => inside(known.range(operand), limits(32, false));
+  const divides = one.kind === 'div' || one.kind === 'mod';
+  return divides && one.width === 64 && small(one.a) && small(one.b) ? { ...one, width: 32 } : one;
 }
 
 function withConstant(one: Binary, a: Register, b: bigint, known: Knowledge): Instruction {
@@ -77,10 +84,11 @@ function withConstant(one: Binary, a: Register, b: bigint, known: Knowledge): In
       return power === undefined ? one : power === 0n ? same() : instead('shl', power);
     case 'div':
       if (b === 0n) return value(0n);
-      return power === undefined ? one : power === 0n ? same() : instead('shr', power);
+      return power === undefined ? halfDivision(one, known) : power === 0n ? same() : instead('shr', power);
     case 'mod':
       if (b === 0n) return same();
-      return power === undefined ? one : power === 0n ? value(0n) : instead('and', unsigned(b, width) - 1n);
+      if (power === undefined) return halfDivision(one, known);
+      return power === 0n ? value(0n) : instead('and', unsigned(b, width) - 1n);
     case 'and':
       return maskWith(one, a, b, known, same);
   }

@@ -7,6 +7,7 @@
  */
 
 import type { Position } from '../ir.ts';
+import { flowBlock, liveOut } from './liveness.ts';
 import {
   definesOf,
   type MachineBlock,
@@ -123,6 +124,12 @@ class Run {
     if (dstHome !== undefined && this.#homes.remake(dstHome) !== undefined) return;
     if (copy !== undefined && dstHome !== undefined && dstHome === this.#homes.of(copy.src)) return;
 
+    if (dstHome !== undefined && one.op === 'alu' && one.kind === 'mov' && one.width === 64 && 'imm' in one.src) {
+      // A constant goes straight to its home.
+      this.#code.push({ op: 'store', size: 8, base: { home: dstHome }, offset: 0, src: one.src, at: one.at });
+      this.loaded.delete(dstHome);
+      return;
+    }
     const names = this.#load(usesOf(one), one.at);
     if (dstHome !== undefined) {
       const dst = definesOf(one)[0]!;
@@ -189,4 +196,37 @@ function remakeable({ blocks }: MachineFunction): Map<number, MachineInstruction
 function isConstant(one: MachineInstruction): boolean {
   if (one.op === 'alu') return one.kind === 'mov' && 'imm' in one.src;
   return one.op === 'constant' || one.op.endsWith('Address');
+}
+
+/** Arithmetic in place stores each step; only what a later load can see is needed. */
+export function dropDeadHomeStores(machine: MachineFunction): MachineFunction {
+  const homeOf = (one: MachineInstruction, op: 'load' | 'store'): number[] =>
+    one.op === op && 'home' in one.base ? [one.base.home] : [];
+  const count =
+    1 +
+    Math.max(
+      -1,
+      ...machine.blocks.flatMap(({ code }) => code.flatMap((one) => [...homeOf(one, 'load'), ...homeOf(one, 'store')])),
+    );
+  const flow = machine.blocks.map(({ code, end }) =>
+    flowBlock(
+      code.map((one) => ({ uses: homeOf(one, 'load'), defines: homeOf(one, 'store') })),
+      machineSuccessors(end),
+      count,
+    ),
+  );
+  const out = liveOut(flow, count);
+  const blocks = machine.blocks.map((block, id) => {
+    const live = out[id]!;
+    const kept: MachineInstruction[] = [];
+    for (const one of [...block.code].reverse()) {
+      const [stored] = homeOf(one, 'store');
+      if (stored !== undefined && !live.has(stored)) continue;
+      if (stored !== undefined) live.delete(stored);
+      for (const home of homeOf(one, 'load')) live.add(home);
+      kept.push(one);
+    }
+    return { ...block, code: kept.reverse() };
+  });
+  return { ...machine, blocks };
 }

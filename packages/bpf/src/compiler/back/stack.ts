@@ -8,14 +8,14 @@
  * The kernel allows 512 bytes per program, summed over the chain of calls. Inlining brings many slots of short life, so a
  * slot takes room only between the first and the last instruction that can touch it.
  */
-import type { Instruction, IrFunction, Register } from '../ir.ts';
-import { BitSet } from './bit-set.ts';
+import type { IrFunction } from '../ir.ts';
 import type { Body } from './body.ts';
-import { predecessors, successors } from './control-flow.ts';
 import { EmitError } from './error.ts';
-import { definedBy, isRegister, usedBy } from './instruction.ts';
+import { slotConflicts } from './slot-liveness.ts';
 
 export const MAX_STACK = 512;
+/** What the functions around one that makes a tail call may take, for the program called starts with a frame of its own. */
+const MAX_BELOW_TAIL_CALL = 256;
 /** The kernel rounds each function's share up to this. */
 const FRAME_UNIT = 32;
 
@@ -44,6 +44,7 @@ export interface FrameUse {
   readonly name: string;
   readonly bytes: number;
   readonly calls: readonly string[];
+  readonly tailCalls: boolean;
   readonly at: IrFunction['at'];
 }
 
@@ -54,6 +55,13 @@ export function deepestChain(functions: readonly FrameUse[]): number {
   const deepest = (one: FrameUse, above: readonly FrameUse[]): readonly FrameUse[] => {
     if (above.includes(one)) throw new EmitError(`Cannot compile ${one.name}: it calls itself`, one.at);
     const chain = [...above, one];
+    const below = above.reduce((sum, link) => sum + share(link), 0);
+    if (one.tailCalls && below >= MAX_BELOW_TAIL_CALL) {
+      throw new EmitError(
+        `Cannot make a tail call in ${one.name}: its callers need ${below} bytes of stack, must be < ${MAX_BELOW_TAIL_CALL}`,
+        one.at,
+      );
+    }
     const chains = one.calls.map((name) => deepest(byName.get(name)!, chain));
     const total = (links: readonly FrameUse[]): number => links.reduce((sum, link) => sum + share(link), 0);
     return chains.reduce((best, other) => (total(other) > total(best) ? other : best), chain);
@@ -113,117 +121,4 @@ function pack(
     end = Math.max(end, place);
   }
   return { places, end };
-}
-
-/** Which slots are in use at the same time, and which are used at all. */
-function slotConflicts(body: Body): { conflicts: Set<number>[]; used: Set<number> } {
-  const count = body.source.slots.length;
-  const conflicts = Array.from({ length: count }, () => new Set<number>());
-  const used = new Set<number>();
-  const mentions = mentionsOf(body);
-  const { before, after } = reach(body, mentions, count);
-  const atOnce = (slots: ReadonlySet<number>, here: readonly number[]): void => {
-    for (const a of here) {
-      for (const b of slots) {
-        if (a === b) continue;
-        conflicts[a]!.add(b);
-        conflicts[b]!.add(a);
-      }
-    }
-  };
-  body.blocks.forEach((_, id) => {
-    const steps = mentions.inBlock[id]!;
-    const alive = new Set<number>(mentions.escaped);
-    // Slots that live across the start of the block.
-    const through = (slot: number): boolean =>
-      !body.source.slots[slot]!.scratch && before[id]!.has(slot) && after[id]!.has(slot);
-    const last = new Map<number, number>();
-    steps.forEach((slots, index) => {
-      for (const slot of slots) last.set(slot, index);
-    });
-    for (let slot = 0; slot < count; slot++) if (through(slot)) alive.add(slot);
-    atOnce(alive, [...alive]);
-    const outlives = (slot: number): boolean =>
-      mentions.escaped.has(slot) ||
-      (!body.source.slots[slot]!.scratch && successors(body.blocks[id]!.end).some((next) => after[next]!.has(slot)));
-    const leaving = new Map<number, number[]>();
-    for (const [slot, index] of last) if (!outlives(slot)) leaving.set(index, [...(leaving.get(index) ?? []), slot]);
-    steps.forEach((slots, index) => {
-      const entering = slots.filter((slot) => !alive.has(slot));
-      for (const slot of slots) {
-        alive.add(slot);
-        used.add(slot);
-      }
-      atOnce(alive, entering);
-      for (const slot of leaving.get(index) ?? []) alive.delete(slot);
-    });
-  });
-  return { conflicts, used };
-}
-
-interface Mentions {
-  /** For each block and instruction, the slots that it may touch. */
-  readonly inBlock: readonly (readonly (readonly number[])[])[];
-  /** Their address lies in memory: anything may touch them at any time. */
-  readonly escaped: ReadonlySet<number>;
-}
-
-/** A slot is touched by name or through any register that its address has gone into. */
-function mentionsOf(body: Body): Mentions {
-  const pointsTo = Array.from({ length: body.registerCount }, () => new Set<number>());
-  const escaped = new Set<number>();
-  const flow = (dst: Register, slots: Iterable<number>): boolean => {
-    const before = pointsTo[dst]!.size;
-    for (const slot of slots) pointsTo[dst]!.add(slot);
-    return pointsTo[dst]!.size > before;
-  };
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (const { instructions } of body.blocks) {
-      for (const one of instructions) {
-        if (one.op === 'slotAddress') changed = flow(one.dst, [one.slot]) || changed;
-        if (one.op === 'move') changed = flow(one.dst, pointsTo[one.src]!) || changed;
-        if (one.op !== 'binary') continue;
-        for (const side of [one.a, one.b])
-          if (isRegister(side)) changed = flow(one.dst, pointsTo[side.reg]!) || changed;
-      }
-    }
-  }
-  const touched = (one: Instruction): number[] => {
-    const slots = new Set<number>();
-    if (one.op === 'slotAddress') slots.add(one.slot);
-    if ((one.op === 'load' || one.op === 'store' || one.op === 'atomic') && 'slot' in one.base)
-      slots.add(one.base.slot);
-    for (const reg of [...usedBy(one), definedBy(one) ?? []].flat()) for (const slot of pointsTo[reg]!) slots.add(slot);
-    if (one.op === 'store' && isRegister(one.src)) for (const slot of pointsTo[one.src.reg]!) escaped.add(slot);
-    return [...slots];
-  };
-  const inBlock = body.blocks.map(({ instructions, end }) => {
-    const atEnd = end.op === 'if' ? [end.a, end.b].filter(isRegister).flatMap(({ reg }) => [...pointsTo[reg]!]) : [];
-    return [...instructions.map(touched), atEnd];
-  });
-  return { inBlock, escaped };
-}
-
-/** The slots mentioned on some way to the start of each block, and on some way from it. */
-function reach(body: Body, { inBlock }: Mentions, count: number): { before: BitSet[]; after: BitSet[] } {
-  const here = inBlock.map((steps) => {
-    const set = new BitSet(count);
-    for (const slots of steps) for (const slot of slots) set.add(slot);
-    return set;
-  });
-  const before = here.map(() => new BitSet(count));
-  const after = here.map((set) => set.clone());
-  const preceding = predecessors(body.blocks);
-  for (let changed = true; changed; ) {
-    changed = false;
-    body.blocks.forEach(({ end }, id) => {
-      for (const from of preceding[id]!) {
-        if (before[id]!.addAll(before[from]!)) changed = true;
-        if (before[id]!.addAll(here[from]!)) changed = true;
-      }
-      for (const next of successors(end)) if (after[id]!.addAll(after[next]!)) changed = true;
-    });
-  }
-  return { before, after };
 }

@@ -82,8 +82,8 @@ function rename(body: Body, { definitions, byRegister, inBlock, reaching, find, 
     if (taken.has(register)) {
       const fresh = body.registerCount++;
       nameOf.set(root, fresh);
-      const name = body.source.registerNames.get(register);
-      if (name !== undefined) body.source.registerNames.set(fresh, name);
+      const name = body.names.get(register);
+      if (name !== undefined) body.names.set(fresh, name);
     } else {
       taken.add(register);
       nameOf.set(root, register);

@@ -19,6 +19,7 @@ import {
   isExact,
   isNonNegative,
   knownOf,
+  min,
   type Range,
   range,
   rangeOf,
@@ -29,6 +30,7 @@ import {
   U32,
   U64,
   UNKNOWN,
+  unseen,
 } from './range.ts';
 import { constant, isConstant, type ScalarKind, type ScalarValue, type Value } from './value.ts';
 
@@ -209,9 +211,8 @@ export function divide(f: FunctionLowering, operator: '/' | '%', a: Numeric, b: 
     return binary(f, quotient ? 'shr' : 'and', 64, operandOf(a), { imm: by.lo }, { range: result.range, known }, type);
   }
   const width = contains(U32, left.range) && contains(U32, right.range) ? 32 : 64;
-  // The verifier forgets all about a quotient but that 32 bits of it are 32 bits.
-  const known = width === 32 ? U32 : UNKNOWN;
-  return binary(f, operator === '/' ? 'div' : 'mod', width, operandOf(a), operandOf(b), { range: result.range, known }, type);
+  // The verifier forgets all about a quotient, even that 32 bits of it are 32 bits.
+  return binary(f, operator === '/' ? 'div' : 'mod', width, operandOf(a), operandOf(b), unseen(result.range), type);
 }
 
 /** The int32 of JavaScript; plain 64-bit operations wherever sign and size allow. */
@@ -220,7 +221,9 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
   if (operator === '&' && (contains(U31, left.range) || contains(U31, right.range))) {
     return emitExact(f, '&', a, b, maskBounds(left, right), 'number');
   }
-  if (operator !== '&' && contains(I32, left.range) && b.kind === 'constant' && b.value === 0) return a;
+  if (operator !== '&' && b.kind === 'constant' && b.value === 0) {
+    return contains(I32, left.range) ? a : extend(f, operandOf(a), 32, true, seen(I32));
+  }
   if (contains(I32, left.range) && contains(I32, right.range)) {
     return emitExact(f, operator, a, b, signedBits(operator, left, right, I32), 'number');
   }
@@ -231,7 +234,7 @@ function bitwise(f: FunctionLowering, operator: '&' | '|' | '^', a: Numeric, b: 
 /** Bounds of `a & b` where at least one side is a non-negative mask, which also clears the other's sign. */
 export function maskBounds(a: Bounds, b: Bounds): Bounds {
   const limits = [a.range, b.range].filter((r) => r.lo >= 0n).map((r) => r.hi);
-  const hi = limits.reduce((x, y) => (x < y ? x : y));
+  const hi = limits.reduce(min);
   return { range: range(0n, hi), known: knownOf('&', a.known, b.known) };
 }
 
@@ -270,7 +273,7 @@ function shiftLeft(f: FunctionLowering, a: Numeric, count: Numeric, left: Bounds
   if (isNonNegative(left.range) && contains(U31, rangeOf('<<', left.range, right.range))) {
     return binary(f, 'shl', 64, operandOf(a), operandOf(count), boundsOf('<<', left, right));
   }
-  const low = binary(f, 'shl', 32, operandOf(a), operandOf(count), seen(U32));
+  const low = binary(f, 'shl', 32, operandOf(a), operandOf(count), count.kind === 'constant' ? seen(U32) : unseen(U32));
   return extend(f, operandOf(low), 32, true, seen(I32));
 }
 

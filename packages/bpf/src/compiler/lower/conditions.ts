@@ -8,13 +8,24 @@ import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
 import type { Condition } from '../ir.ts';
 import { inlineCondition } from './calls.ts';
-import { lower, lowerOperands, unwrap } from './expressions.ts';
+import { lower, lowerOperands, symbolOf, unwrap } from './expressions.ts';
 import type { Flow } from './flow.ts';
+import { type Frame, findBinding } from './frame.ts';
 import { type FunctionLowering, narrowFlow } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
-import { contains, I64, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
-import { constant, FALSE, isConstant, isNull, isScalar, type ScalarValue, TRUE, type Value, type ViewValue } from './value.ts';
+import { contains, I64, intersect, isExact, type Range, range, showRange, U32, U64, UNKNOWN } from './range.ts';
 import { orderOf } from './types.ts';
+import {
+  constant,
+  FALSE,
+  isConstant,
+  isNull,
+  isScalar,
+  type ScalarValue,
+  TRUE,
+  type Value,
+  type ViewValue,
+} from './value.ts';
 
 export interface Branches {
   readonly yes: Flow | undefined;
@@ -52,10 +63,14 @@ export function lowerCondition(f: FunctionLowering, expression: ts.Expression): 
       const comparison = comparisonOf(operator);
       if (comparison !== undefined) {
         const [a, b] = lowerOperands(f, node.left, node.right);
-        return compare(f, node, comparison, a, b);
+        return compare(f, node, node, comparison, a, b);
       }
     }
     if (ts.isConditionalExpression(node)) return choose(f, node);
+    if (ts.isIdentifier(node)) {
+      const branches = namedCondition(f, node);
+      if (branches !== undefined) return branches;
+    }
     if (ts.isCallExpression(node)) {
       const branches = inlineCondition(f, node);
       if (branches !== undefined) return branches;
@@ -80,10 +95,55 @@ function either(f: FunctionLowering, left: ts.Expression, right: ts.Expression):
   return { yes: f.join([first.yes, second.yes]), no: second.no };
 }
 
+/**
+ * `const found = v !== null; if (found) ...`: the condition that the name stands for is asked again, as TypeScript narrows by
+ * it too. One more comparison is cheaper than a boolean kept in a register.
+ */
+function namedCondition(f: FunctionLowering, node: ts.Identifier): Branches | undefined {
+  const symbol = symbolOf(f, node);
+  const found = symbol === undefined ? undefined : findBinding(f.frame, symbol);
+  const declaration = symbol?.valueDeclaration;
+  if (found?.binding.kind !== 'value' || found.binding.value.kind !== 'boolean' || found.frame.owner !== f)
+    return undefined;
+  if (declaration === undefined || !ts.isVariableDeclaration(declaration) || !ts.isIdentifier(declaration.name))
+    return undefined;
+  const { initializer } = declaration;
+  if (initializer === undefined || !canAskAgain(f, found.frame, initializer)) return undefined;
+  const frame = f.frame;
+  f.frame = found.frame;
+  try {
+    return lowerCondition(f, initializer);
+  } finally {
+    f.frame = frame;
+  }
+}
+
+/** Comparisons of names that never change. */
+function canAskAgain(f: FunctionLowering, frame: Frame, expression: ts.Expression): boolean {
+  const node = unwrap(expression);
+  if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
+    return canAskAgain(f, frame, node.operand);
+  }
+  if (ts.isBinaryExpression(node)) {
+    const { kind } = node.operatorToken;
+    const logical = kind === ts.SyntaxKind.AmpersandAmpersandToken || kind === ts.SyntaxKind.BarBarToken;
+    if (!logical && comparisonOf(kind) === undefined) return false;
+    return canAskAgain(f, frame, node.left) && canAskAgain(f, frame, node.right);
+  }
+  if (ts.isLiteralExpression(node) || node.kind === ts.SyntaxKind.NullKeyword) return true;
+  if (!ts.isIdentifier(node)) return false;
+  const symbol = symbolOf(f, node);
+  const binding = symbol === undefined ? undefined : findBinding(frame, symbol)?.binding;
+  return binding === undefined || binding.kind === 'value';
+}
+
 function choose(f: FunctionLowering, node: ts.ConditionalExpression): Branches {
   const { yes, no } = lowerCondition(f, node.condition);
   const outcomes: Branches[] = [];
-  for (const [flow, side] of [[yes, node.whenTrue], [no, node.whenFalse]] as const) {
+  for (const [flow, side] of [
+    [yes, node.whenTrue],
+    [no, node.whenFalse],
+  ] as const) {
     if (flow === undefined) continue;
     f.resume(flow);
     outcomes.push(lowerCondition(f, side));
@@ -144,15 +204,28 @@ export function nullTest(f: FunctionLowering, view: ViewValue): Branches {
   return branches;
 }
 
-export function compare(f: FunctionLowering, node: ts.BinaryExpression, comparison: Comparison, a: Value, b: Value): Branches {
+/** The syntax of both operands. */
+export interface Sides {
+  readonly left: ts.Expression;
+  readonly right: ts.Expression;
+}
+
+export function compare(
+  f: FunctionLowering,
+  node: ts.Node,
+  sides: Sides,
+  comparison: Comparison,
+  a: Value,
+  b: Value,
+): Branches {
   if (a.kind === 'poison' || b.kind === 'poison') throw new SilentError();
   const equality = comparison === '===' || comparison === '!==';
   if (isConstant(a) && isConstant(b)) return decided(f, compareConstants(comparison, a.value, b.value));
   if (equality) {
-    const branches = identity(f, node, a, b);
+    const branches = identity(f, node, sides, a, b);
     if (branches !== undefined) return comparison === '===' ? branches : { yes: branches.no, no: branches.yes };
   }
-  return compareNumbers(f, node, comparison, numeric(f, node.left, a), numeric(f, node.right, b));
+  return compareNumbers(f, node, comparison, numeric(f, sides.left, a), numeric(f, sides.right, b));
 }
 
 function compareConstants(comparison: Comparison, left: unknown, right: unknown): boolean {
@@ -174,12 +247,15 @@ function compareConstants(comparison: Comparison, left: unknown, right: unknown)
 }
 
 /** Equality of what is not a number; undefined for numbers. `yes` where equal. */
-function identity(f: FunctionLowering, node: ts.BinaryExpression, a: Value, b: Value): Branches | undefined {
+function identity(f: FunctionLowering, node: ts.Node, sides: Sides, a: Value, b: Value): Branches | undefined {
   if (a.kind === 'view' && isNull(b)) return nullTest(f, a);
   if (b.kind === 'view' && isNull(a)) return nullTest(f, b);
   if (a.kind === 'view' && b.kind === 'view') return f.fail(node, say.viewComparison());
   if (isNothing(a) || isNothing(b)) return decided(f, false);
-  for (const [one, other, otherNode] of [[a, b, node.right], [b, a, node.left]] as const) {
+  for (const [one, other, otherNode] of [
+    [a, b, sides.right],
+    [b, a, sides.left],
+  ] as const) {
     if (one.kind === 'be16' || one.kind === 'be32') {
       if (other.kind !== one.kind && !isOrderConstant(f, other, otherNode)) return f.fail(node, say.orderComparison());
       return compareNumbers(f, node, '===', one, other as Numeric);
@@ -204,12 +280,46 @@ function isOrderConstant(f: FunctionLowering, value: Value, node: ts.Expression)
 
 // Numbers ------------------------------------------------------------------------------------------------------------
 
-const MIRRORED: Readonly<Record<Comparison, Comparison>> = { '<': '>', '<=': '>=', '>': '<', '>=': '<=', '===': '===', '!==': '!==' };
-const NEGATED: Readonly<Record<Comparison, Comparison>> = { '<': '>=', '<=': '>', '>': '<=', '>=': '<', '===': '!==', '!==': '===' };
-const UNSIGNED: Readonly<Record<Comparison, Condition>> = { '<': 'lt', '<=': 'le', '>': 'gt', '>=': 'ge', '===': 'eq', '!==': 'ne' };
-const SIGNED: Readonly<Record<Comparison, Condition>> = { '<': 'slt', '<=': 'sle', '>': 'sgt', '>=': 'sge', '===': 'eq', '!==': 'ne' };
+const MIRRORED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>',
+  '<=': '>=',
+  '>': '<',
+  '>=': '<=',
+  '===': '===',
+  '!==': '!==',
+};
+const NEGATED: Readonly<Record<Comparison, Comparison>> = {
+  '<': '>=',
+  '<=': '>',
+  '>': '<=',
+  '>=': '<',
+  '===': '!==',
+  '!==': '===',
+};
+const UNSIGNED: Readonly<Record<Comparison, Condition>> = {
+  '<': 'lt',
+  '<=': 'le',
+  '>': 'gt',
+  '>=': 'ge',
+  '===': 'eq',
+  '!==': 'ne',
+};
+const SIGNED: Readonly<Record<Comparison, Condition>> = {
+  '<': 'slt',
+  '<=': 'sle',
+  '>': 'sgt',
+  '>=': 'sge',
+  '===': 'eq',
+  '!==': 'ne',
+};
 
-export function compareNumbers(f: FunctionLowering, node: ts.Node, comparison: Comparison, a: Numeric, b: Numeric): Branches {
+export function compareNumbers(
+  f: FunctionLowering,
+  node: ts.Node,
+  comparison: Comparison,
+  a: Numeric,
+  b: Numeric,
+): Branches {
   if (isBigint(a) !== isBigint(b)) return f.fail(node, say.mixedBigint());
   if (a.kind === 'constant') return compareNumbers(f, node, MIRRORED[comparison], b, a);
   f.settle();
@@ -221,7 +331,12 @@ export function compareNumbers(f: FunctionLowering, node: ts.Node, comparison: C
     return f.fail(node, say.signedBigint(`${showRange(left.range)} and ${showRange(right.range)}`));
   }
   // 64 bits follow the verifier best; a constant beyond the signed 32 bits of an immediate compares in 32 bits for free.
-  const short = unsigned && contains(U32, left.range) && isExact(right.range) && right.range.lo > 0x7fff_ffffn && contains(U32, right.range);
+  const short =
+    unsigned &&
+    contains(U32, left.range) &&
+    isExact(right.range) &&
+    right.range.lo > 0x7fff_ffffn &&
+    contains(U32, right.range);
   const width = short ? 32 : 64;
   const branches = f.branch((unsigned ? UNSIGNED : SIGNED)[comparison], width, operandOf(a), operandOf(b));
   if (branches === undefined) return { yes: undefined, no: undefined };
@@ -260,25 +375,27 @@ function narrowBoth(
   b: Numeric,
   width: 32 | 64,
   unsigned: boolean,
-): Flow | undefined {
+): Flow {
   const own = { a: f.ownBounds(a.reg), b: b.kind === 'constant' ? f.boundsOf(b) : f.ownBounds(b.reg) };
   const left = flow.bounds.get(a.reg) ?? own.a;
   const right = b.kind === 'constant' ? own.b : (flow.bounds.get(b.reg) ?? own.b);
-  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits.
+  // The verifier learns from a 32-bit test only about values that it knows to be 32 bits, and before Linux 6.8 from any
+  // test only what a constant tells.
   const follows = width === 64 || contains(U32, left.known);
   const knownOf = (of: Range, by: Range, c: Comparison): Range | undefined => {
-    if (!follows || c === '!==') return undefined;
-    return allowed(c, unsigned && of.lo < 0n ? U64 : of, by);
+    if (!follows || c === '!==' || !isExact(by)) return undefined;
+    return unsigned ? intersect(U64, allowed(c, of, by)) : allowed(c, of, by);
   };
-  const narrowed = narrowFlow(flow, a.reg, own.a, {
+  narrowFlow(flow, a.reg, own.a, {
     range: allowed(comparison, left.range, right.range),
     known: knownOf(left.known, right.known, comparison),
   });
-  if (narrowed === undefined || b.kind === 'constant') return narrowed;
-  return narrowFlow(flow, b.reg, own.b, {
+  if (b.kind === 'constant') return flow;
+  narrowFlow(flow, b.reg, own.b, {
     range: allowed(MIRRORED[comparison], right.range, left.range),
     known: knownOf(right.known, left.known, MIRRORED[comparison]),
   });
+  return flow;
 }
 
 /** What `a` may be where `a comparison b` holds. */

@@ -13,16 +13,25 @@ export interface Flow {
   /** Bounds narrower than the register's own. */
   readonly bounds: Map<Register, Bounds>;
   readonly nonNull: Set<Register>;
+  /** Shared variables that were read and not assigned since, by the register they were read into. */
+  readonly loaded: Map<object, Register>;
   /** Packet pointers that died, with the call that moved the packet. */
   readonly stale: Map<Register, Position>;
 }
 
-export const entryFlow = (block: number): Flow => ({ block, bounds: new Map(), nonNull: new Set(), stale: new Map() });
+export const entryFlow = (block: number): Flow => ({
+  block,
+  bounds: new Map(),
+  nonNull: new Set(),
+  loaded: new Map(),
+  stale: new Map(),
+});
 
 export const forkFlow = (flow: Flow, block: number): Flow => ({
   block,
   bounds: new Map(flow.bounds),
   nonNull: new Set(flow.nonNull),
+  loaded: new Map(flow.loaded),
   stale: new Map(flow.stale),
 });
 
@@ -37,6 +46,8 @@ export function meetFlows(flows: readonly Flow[], block: number, own: (reg: Regi
     else met.bounds.set(reg, weakest);
   }
   for (const reg of first.nonNull) if (!rest.every((flow) => flow.nonNull.has(reg))) met.nonNull.delete(reg);
+  for (const [cell, reg] of first.loaded)
+    if (!rest.every((flow) => flow.loaded.get(cell) === reg)) met.loaded.delete(cell);
   for (const flow of rest) for (const [reg, at] of flow.stale) met.stale.set(reg, at);
   return met;
 }

@@ -2,13 +2,13 @@
  * Names in scope while a function body is lowered: one frame for each inlined call, closures linked to where they were made.
  */
 import type ts from 'typescript';
-import type { Register } from '../ir.ts';
+import type { Fields, Struct } from '../../language/struct.ts';
 import type { ScopeLookup } from '../build-time.ts';
+import type { Register } from '../ir.ts';
 import type { Flow } from './flow.ts';
 import type { FunctionLowering } from './function.ts';
 import type { Range } from './range.ts';
 import type { Memory, Value } from './value.ts';
-import type { Fields, Struct } from '../../language/struct.ts';
 
 /** What a mutable variable may hold. */
 export type VariableType =
@@ -25,9 +25,21 @@ export interface ViewType {
 export type Binding =
   | { readonly kind: 'value'; readonly value: Value }
   /** A `let` that is assigned again: it owns a register. */
-  | { readonly kind: 'variable'; readonly name: string; readonly reg: Register; readonly type: VariableType; readonly shared: boolean }
+  | {
+      readonly kind: 'variable';
+      readonly name: string;
+      readonly reg: Register;
+      readonly type: VariableType;
+      readonly shared: boolean;
+    }
   /** A captured `let` inside a loop body: it lives in the context slot, at `pointer + offset`. */
-  | { readonly kind: 'cell'; readonly name: string; readonly pointer: Register; readonly offset: number; readonly type: VariableType };
+  | {
+      readonly kind: 'cell';
+      readonly name: string;
+      readonly pointer: Register;
+      readonly offset: number;
+      readonly type: VariableType;
+    };
 
 /** Where `break` and `continue` of a loop or switch lead; flows are collected and joined at its end. */
 export interface JumpTarget {

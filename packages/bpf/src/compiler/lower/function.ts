@@ -7,7 +7,19 @@
  */
 import type ts from 'typescript';
 import { CompileError, diagnosticAt, type Message, placeOf, relatedAt, say } from '../diagnostics.ts';
-import type { Base, Block, Condition, Instruction, IrFunction, Operand, Position, Register, Slot, Terminator } from '../ir.ts';
+import type {
+  Base,
+  Block,
+  Condition,
+  Instruction,
+  IrFunction,
+  Operand,
+  Position,
+  Register,
+  Slot,
+  Terminator,
+} from '../ir.ts';
+import type { Captures } from './captures.ts';
 import { entryFlow, type Flow, forkFlow, meetFlows } from './flow.ts';
 import type { Frame } from './frame.ts';
 import { type Bounds, exactly, intersect, type Range, seen, UNKNOWN } from './range.ts';
@@ -40,6 +52,10 @@ export class FunctionLowering {
   readonly slots: Slot[] = [];
   /** The function whose loop body this is. */
   readonly parent: FunctionLowering | undefined;
+  /** What a loop body received from the function around. */
+  captures: Captures | undefined;
+  /** Registers of variables that loop bodies or local functions assign. */
+  readonly shared = new Set<Register>();
   /** Registers that hold packet pointers. */
   readonly packetBases = new Set<Register>();
   /** Registers that are assigned again: who keeps their value copies it. */
@@ -52,10 +68,9 @@ export class FunctionLowering {
   readonly #bounds: Bounds[] = [];
   readonly #names = new Map<Register, string>();
   readonly #position: Position;
-  readonly #freeSlots: number[] = [];
-  readonly #slotScopes: number[][] = [[]];
   /** Instructions to put before all others: loads of what a loop body captured. */
   readonly #prologue: Instruction[] = [];
+  readonly #useLogs: Map<Register, ts.Node>[] = [];
   #flow: Flow | undefined;
   #pending: Pending | undefined;
   #count = 0;
@@ -101,10 +116,18 @@ export class FunctionLowering {
       line: at.line,
       column: at.column,
     }));
-    for (let frame: Frame | undefined = this.frame; frame?.callSite !== undefined && places.length < 4; frame = frame.caller) {
+    for (
+      let frame: Frame | undefined = this.frame;
+      frame?.callSite !== undefined && places.length < 4;
+      frame = frame.caller
+    ) {
       places.push(relatedAt(placeOf(frame.callSite), 'called from'));
     }
-    throw new CompileError(diagnosticAt(placeOf(node), message, places));
+    const diagnostic = diagnosticAt(placeOf(node), message, places);
+    // An argument that does not fit is an error at the call itself.
+    const [first] = places;
+    if (first?.file === diagnostic.file && first?.line === diagnostic.line) places.shift();
+    throw new CompileError(diagnostic);
   }
 
   // Registers --------------------------------------------------------------------------------------------------------
@@ -126,6 +149,10 @@ export class FunctionLowering {
   /** What holds wherever the register is used. */
   ownBounds(reg: Register): Bounds {
     return this.#bounds[reg]!;
+  }
+
+  setOwnBounds(reg: Register, bounds: Bounds): void {
+    this.#bounds[reg] = bounds;
   }
 
   /** Bounds of a number, bigint, boolean or be value, also of a constant one. */
@@ -209,6 +236,15 @@ export class FunctionLowering {
     return this.#flow !== undefined;
   }
 
+  /** The current flow, for going back to after an error. */
+  get flow(): Flow | undefined {
+    return this.#flow;
+  }
+
+  get registerCount(): number {
+    return this.#bounds.length;
+  }
+
   newBlock(): number {
     return this.#blocks.push({ instructions: [], end: undefined }) - 1;
   }
@@ -278,7 +314,10 @@ export class FunctionLowering {
   /** The current flow is where `reg` points somewhere; on `nullFlow` it is null and not yet set to 0. */
   setPending(reg: Register, nullFlow: Flow): void {
     this.settle();
-    if (this.#flow === undefined) return this.resume(nullFlow);
+    if (this.#flow === undefined) {
+      this.#flow = nullFlow;
+      return;
+    }
     this.#flow.nonNull.add(reg);
     this.#pending = { reg, nullFlow };
   }
@@ -333,48 +372,35 @@ export class FunctionLowering {
     return this.#flow?.stale.get(reg);
   }
 
+  /** Note a use of a pointer, for loops: what a later round finds stale was used too early. */
+  noteUse(reg: Register, node: ts.Node): void {
+    for (const log of this.#useLogs) if (!log.has(reg)) log.set(reg, node);
+  }
+
+  /** First uses of pointers while `lower` runs. */
+  loggingUses(lower: () => void): ReadonlyMap<Register, ts.Node> {
+    const log = new Map<Register, ts.Node>();
+    this.#useLogs.push(log);
+    try {
+      lower();
+    } finally {
+      this.#useLogs.splice(this.#useLogs.indexOf(log), 1);
+    }
+    return log;
+  }
+
   // Stack ------------------------------------------------------------------------------------------------------------
 
-  /** A slot of the innermost scope; its bytes are reused when the scope ends. */
+  /** A slot of its own for each struct: the back end finds out which of them may lie over each other. */
   newSlot(size: number, node: ts.Node): number {
     const rounded = Math.ceil(size / 8) * 8;
     if (rounded > STACK_BYTES) this.fail(node, say.stackTooLarge(size));
-    const scope = this.#slotScopes.at(-1)!;
-    const reusable = this.#freeSlots
-      .filter((slot) => this.slots[slot]!.size >= rounded)
-      .sort((a, b) => this.slots[a]!.size - this.slots[b]!.size)[0];
-    if (reusable !== undefined) {
-      this.#freeSlots.splice(this.#freeSlots.indexOf(reusable), 1);
-      scope.push(reusable);
-      return reusable;
-    }
-    const slot = this.slots.push({ size: rounded, align: 8, scratch: false }) - 1;
-    scope.push(slot);
-    return slot;
+    return this.slots.push({ size: rounded, align: 8, scratch: false }) - 1;
   }
 
   /** A slot for the arguments of one call. */
   newScratch(size: number): number {
     return this.slots.push({ size: Math.ceil(size / 4) * 4, align: size >= 8 ? 8 : 4, scratch: true }) - 1;
-  }
-
-  enterScope(): void {
-    this.#slotScopes.push([]);
-  }
-
-  /** Ends the innermost scope; slots that a result still points to move to the scope around. */
-  leaveScope(results: readonly (Value | undefined)[] = []): void {
-    const kept = new Set(results.flatMap((value) => (value !== undefined && 'base' in value && 'slot' in value.base ? [value.base.slot] : [])));
-    const around = this.#slotScopes.at(-2)!;
-    for (const slot of this.#slotScopes.pop()!) (kept.has(slot) ? around : this.#freeSlots).push(slot);
-  }
-
-  /** A view of this slot was put in a variable: it lives as long as the function. */
-  pinSlot(slot: number): void {
-    for (const scope of this.#slotScopes) {
-      const index = scope.indexOf(slot);
-      if (index >= 0) scope.splice(index, 1);
-    }
   }
 
   // Ends of blocks ---------------------------------------------------------------------------------------------------
@@ -410,12 +436,15 @@ function renumbered(end: Terminator, numbers: ReadonlyMap<number, number>): Term
   return end;
 }
 
-/** Bounds after a test on a flow; the flow is impossible where nothing is left. */
-export function narrowFlow(flow: Flow, reg: Register, own: Bounds, by: { range?: Range | undefined; known?: Range | undefined }): Flow | undefined {
+/** Bounds after a test on a flow. The ranges left a doubt, or there would be no test: something is always left. */
+export function narrowFlow(
+  flow: Flow,
+  reg: Register,
+  own: Bounds,
+  by: { range: Range; known: Range | undefined },
+): void {
   const bounds = flow.bounds.get(reg) ?? own;
-  const range = by.range === undefined ? bounds.range : intersect(bounds.range, by.range);
-  if (range === undefined) return undefined;
+  const range = intersect(bounds.range, by.range) ?? bounds.range;
   const known = by.known === undefined ? bounds.known : (intersect(bounds.known, by.known) ?? by.known);
   flow.bounds.set(reg, { range, known });
-  return flow;
 }

@@ -12,11 +12,15 @@ import { lower, lowerOperands, unwrap } from './expressions.ts';
 import type { FunctionLowering } from './function.ts';
 import { isBigint, type Numeric, numeric, operandOf } from './operand.ts';
 import {
+  type Bounds,
   boundsOf,
   contains,
   I32,
+  isExact,
   isNonNegative,
+  min,
   type Range,
+  range,
   rangeOf,
   SAFE,
   SCALAR_RANGES,
@@ -26,6 +30,7 @@ import {
   U32,
   U64,
   UNKNOWN,
+  unseen,
 } from './range.ts';
 import { constant, isConstant, type ScalarValue, type Value } from './value.ts';
 
@@ -42,9 +47,10 @@ interface Low {
 /** `u8(e)`, `u16(e)`, `u32(e)`, `i32(e)`. */
 export function narrow(f: FunctionLowering, scalar: 'u8' | 'u16' | 'u32' | 'i32', node: ts.Expression): Value {
   const inner = unwrap(node);
-  const low = ts.isBinaryExpression(inner) && inner.operatorToken.kind === ts.SyntaxKind.SlashToken
-    ? quotient(f, inner)
-    : low32(f, inner);
+  const low =
+    ts.isBinaryExpression(inner) && inner.operatorToken.kind === ts.SyntaxKind.SlashToken
+      ? quotient(f, inner)
+      : low32(f, inner);
   const { value } = low;
   if (value.kind === 'constant') {
     const bits = scalar === 'u8' ? 8 : scalar === 'u16' ? 16 : 32;
@@ -53,9 +59,24 @@ export function narrow(f: FunctionLowering, scalar: 'u8' | 'u16' | 'u32' | 'i32'
   }
   const wanted = SCALAR_RANGES[scalar];
   const held = f.boundsOf(value);
-  if (contains(wanted, held.range) && (!low.isLow || scalar !== 'i32' || contains(U31, held.range))) return asNumber(value);
+  if (contains(wanted, held.range) && (!low.isLow || scalar !== 'i32' || contains(U31, held.range)))
+    return asNumber(value);
   if (scalar === 'u32' || scalar === 'i32') return extend(f, operandOf(value), 32, scalar === 'i32', seen(wanted));
-  return binary(f, 'and', 64, operandOf(value), { imm: wanted.hi }, maskBounds(held, seen({ lo: wanted.hi, hi: wanted.hi })));
+  return binary(
+    f,
+    'and',
+    64,
+    operandOf(value),
+    { imm: wanted.hi },
+    maskBounds(held, seen({ lo: wanted.hi, hi: wanted.hi })),
+  );
+}
+
+/** `a >>> n`: the only operator that gives a u32, so what is inside is calculated in 32 bits as well. */
+export function shiftUnsigned(f: FunctionLowering, node: ts.BinaryExpression): Value {
+  const { flags } = f.unit.checker.getTypeAtLocation(node);
+  if (flags & ts.TypeFlags.BigIntLike) return f.fail(node, say.unsupportedSyntax('">>>" on bigint'));
+  return low32(f, node).value;
 }
 
 const asNumber = (value: Numeric): Value => (value.kind === 'bigint' ? { kind: 'number', reg: value.reg } : value);
@@ -101,7 +122,9 @@ function low32(f: FunctionLowering, node: ts.Expression): Low {
   }
   if (ts.isBinaryExpression(inner)) {
     const operator = operatorOf(inner.operatorToken.kind);
-    const assigns = inner.operatorToken.kind >= ts.SyntaxKind.FirstAssignment && inner.operatorToken.kind <= ts.SyntaxKind.LastAssignment;
+    const assigns =
+      inner.operatorToken.kind >= ts.SyntaxKind.FirstAssignment &&
+      inner.operatorToken.kind <= ts.SyntaxKind.LastAssignment;
     const isNumber = (f.unit.checker.getTypeAtLocation(inner).flags & ts.TypeFlags.NumberLike) !== 0;
     if (operator !== undefined && !assigns && isNumber && LOW_KINDS[operator] !== undefined) {
       const [a, b] = lowerOperands(f, inner.left, inner.right, (side) => low32(f, side));
@@ -115,9 +138,12 @@ const leaf = (f: FunctionLowering, value: Numeric): Low => ({ value, exact: f.bo
 
 function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a: Low, b: Low): Low {
   if (isBigint(a.value) || isBigint(b.value)) return f.fail(node, say.mixedBigint());
-  if (isConstant(a.value) && isConstant(b.value)) return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
+  if (isConstant(a.value) && isConstant(b.value))
+    return leaf(f, numeric(f, node, foldLow(operator, a.value.value, b.value.value)));
   const count = operator === '<<' || operator === '>>>' ? shiftCount(f, b.value) : b.value;
   const exact = exactRange(f, node, operator, a, b, count);
+  if (operator === '>>>' && isConstant(count) && count.value === 0)
+    return { value: zeroExtended(f, a.value), exact, isLow: true };
   const [held, by] = [f.boundsOf(a.value), f.boundsOf(count)];
   const plain = contains(U32, held.range) && contains(U32, by.range);
   const kind = LOW_KINDS[operator]!;
@@ -130,14 +156,26 @@ function lowOperation(f: FunctionLowering, node: ts.Node, operator: Operator, a:
     }
   }
   // A 32-bit shift right needs no cleared upper half either.
-  const known = operator === '&' ? maskOf(held.range, by.range) : operator === '>>>' ? rangeOf('>>', U32, by.range) : U32;
-  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), seen(known));
+  const value = binary(f, kind, 32, operandOf(a.value), operandOf(count), lowBounds(operator, held, by));
   return { value, exact, isLow: true };
+}
+
+/** Bounds of a 32-bit operation. Of a shift by an unknown count the verifier forgets even that it has 32 bits. */
+function lowBounds(operator: Operator, a: Bounds, b: Bounds): Bounds {
+  if (operator === '&') return { range: maskOf(a.range, b.range), known: maskOf(a.known, b.known) };
+  const range = operator === '>>>' ? rangeOf('>>', U32, b.range) : U32;
+  const isShift = operator === '>>>' || operator === '<<';
+  return isShift && !isExact(b.known) ? unseen(range) : seen(range);
+}
+
+function zeroExtended(f: FunctionLowering, value: Numeric): Numeric {
+  if (contains(U32, f.boundsOf(value).range)) return value;
+  return extend(f, operandOf(value), 32, false, seen(U32)) as Numeric;
 }
 
 const maskOf = (a: Range, b: Range): Range => {
   const limits = [a, b].filter((r) => contains(U32, r)).map((r) => r.hi);
-  return { lo: 0n, hi: limits.reduce((x, y) => (x < y ? x : y), U32.hi) };
+  return { lo: 0n, hi: limits.reduce(min, U32.hi) };
 };
 
 function foldLow(operator: Operator, left: unknown, right: unknown): Value {
@@ -183,7 +221,14 @@ function exactRange(f: FunctionLowering, node: ts.Node, operator: Operator, a: L
 
 // u64 ----------------------------------------------------------------------------------------------------------------
 
-const WRAPPING: Partial<Record<Operator, BinaryKind>> = { '+': 'add', '-': 'sub', '*': 'mul', '&': 'and', '|': 'or', '^': 'xor' };
+const WRAPPING: Partial<Record<Operator, BinaryKind>> = {
+  '+': 'add',
+  '-': 'sub',
+  '*': 'mul',
+  '&': 'and',
+  '|': 'or',
+  '^': 'xor',
+};
 
 /** `u64(e)`: sums, differences, products and bit operations inside wrap to 64 bits; a number is taken as it is. */
 export function wrapU64(f: FunctionLowering, node: ts.Expression): Value {
@@ -203,22 +248,44 @@ function low64(f: FunctionLowering, node: ts.Expression): Numeric {
     const operator = operatorOf(inner.operatorToken.kind);
     const kind = operator === undefined ? undefined : WRAPPING[operator];
     const isBig = (f.unit.checker.getTypeAtLocation(inner).flags & ts.TypeFlags.BigIntLike) !== 0;
-    const plain = inner.operatorToken.kind < ts.SyntaxKind.FirstAssignment || inner.operatorToken.kind > ts.SyntaxKind.LastAssignment;
+    const plain =
+      inner.operatorToken.kind < ts.SyntaxKind.FirstAssignment ||
+      inner.operatorToken.kind > ts.SyntaxKind.LastAssignment;
     if (kind !== undefined && isBig && plain) return wrapping(f, inner, operator!, kind);
+    if (operator === '<<' && isBig && plain) return wrappingShift(f, inner);
   }
   if (ts.isPrefixUnaryExpression(inner) && inner.operator === ts.SyntaxKind.TildeToken) {
     const value = low64(f, inner.operand);
     if (value.kind === 'constant') return constant(~BigInt(value.value as bigint));
-    if (value.kind === 'bigint') return binary(f, 'xor', 64, operandOf(value), { imm: -1n }, { range: U64, known: UNKNOWN }, 'bigint');
+    if (value.kind === 'bigint')
+      return binary(f, 'xor', 64, operandOf(value), { imm: -1n }, { range: U64, known: UNKNOWN }, 'bigint');
   }
   return numeric(f, inner, lower(f, inner));
+}
+
+/** Bits shifted out are gone, as the wrap says. The count is no part of what wraps. */
+function wrappingShift(f: FunctionLowering, node: ts.BinaryExpression): Numeric {
+  const [a, b] = lowerOperands(f, node.left, node.right, (side) =>
+    side === node.left ? low64(f, side) : numeric(f, side, lower(f, side)),
+  );
+  if (isConstant(a) && isConstant(b)) return constant(BigInt(a.value as bigint) << BigInt(b.value as bigint));
+  const count = f.boundsOf(b).range;
+  if (!contains(range(0n, 63n), count)) return f.fail(node, say.shiftRange(showRange(count)));
+  return binary(f, 'shl', 64, operandOf(a), operandOf(b), { range: U64, known: UNKNOWN }, 'bigint');
 }
 
 function wrapping(f: FunctionLowering, node: ts.BinaryExpression, operator: Operator, kind: BinaryKind): Numeric {
   const [a, b] = lowerOperands(f, node.left, node.right, (side) => low64(f, side));
   if (isConstant(a) && isConstant(b)) {
     const [x, y] = [BigInt(a.value as bigint), BigInt(b.value as bigint)];
-    const results: Partial<Record<BinaryKind, bigint>> = { add: x + y, sub: x - y, mul: x * y, and: x & y, or: x | y, xor: x ^ y };
+    const results: Partial<Record<BinaryKind, bigint>> = {
+      add: x + y,
+      sub: x - y,
+      mul: x * y,
+      and: x & y,
+      or: x | y,
+      xor: x ^ y,
+    };
     return constant(results[kind]);
   }
   const [left, right] = [f.boundsOf(a), f.boundsOf(b)];

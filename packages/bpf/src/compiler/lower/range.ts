@@ -19,7 +19,7 @@ export interface Bounds {
 export const range = (lo: bigint, hi: bigint): Range => ({ lo, hi });
 export const exactly = (value: bigint): Range => ({ lo: value, hi: value });
 
-export const U8 = range(0n, 0xffn);
+const U8 = range(0n, 0xffn);
 export const U16 = range(0n, 0xffffn);
 export const U31 = range(0n, 0x7fff_ffffn);
 export const U32 = range(0n, 0xffff_ffffn);
@@ -99,6 +99,7 @@ export function knownOf(operator: RangeOperator, a: Range, b: Range): Range {
   const bits = operator === '|' || operator === '^' || operator === '<<' || operator === '>>';
   if (bits && !(isNonNegative(a) && isNonNegative(b))) return UNKNOWN;
   if ((operator === '<<' || operator === '>>') && !isExact(b)) return UNKNOWN;
+  if (operator === '*' && !(contains(U32, a) && contains(U32, b))) return UNKNOWN;
   const result = rangeOf(operator, a, b);
   return contains(U64, result) || contains(I64, result) ? result : UNKNOWN;
 }
@@ -126,7 +127,7 @@ function showBound(value: bigint): string {
   if (named !== undefined) return named[1];
   const magnitude = value < 0n ? -value : value;
   if (magnitude < 10_000_000_000n) return String(value);
-  return `${value < 0n ? '-' : ''}about 2^${magnitude.toString(2).length}`;
+  return `${value < 0n ? '-' : ''}about 2^${Math.round(Math.log2(Number(magnitude)))}`;
 }
 
 const hull = (...values: bigint[]): Range =>
@@ -134,7 +135,7 @@ const hull = (...values: bigint[]): Range =>
     values.reduce((a, b) => min(a, b)),
     values.reduce((a, b) => max(a, b)),
   );
-const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+export const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 /** The smallest 2^n - 1 that is at least `value`. */
 const maskOver = (value: bigint): bigint => (value <= 0n ? 0n : (1n << BigInt(value.toString(2).length)) - 1n);

@@ -24,7 +24,8 @@ export function assignmentsIn(unit: Unit, root: ts.Node): Assignments {
     const symbol = target === undefined ? undefined : unit.checker.getSymbolAtLocation(target);
     if (symbol !== undefined) {
       assigned.add(symbol);
-      const home = symbol.valueDeclaration === undefined ? undefined : ts.findAncestor(symbol.valueDeclaration, ts.isFunctionLike);
+      const home =
+        symbol.valueDeclaration === undefined ? undefined : ts.findAncestor(symbol.valueDeclaration, ts.isFunctionLike);
       if (depth > 0 && home !== ts.findAncestor(node, ts.isFunctionLike)) shared.add(symbol);
     }
     const inner = node !== root && ts.isFunctionLike(node) ? depth + 1 : depth;

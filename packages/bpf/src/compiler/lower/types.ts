@@ -36,7 +36,10 @@ function aliasDeclaration(unit: Unit, node: ts.TypeReferenceNode): ts.TypeAliasD
 }
 
 /** What a variable declared so may hold; undefined where neither annotation nor type tells (a plain number). */
-export function variableType(unit: Unit, node: ts.VariableDeclaration | ts.ParameterDeclaration): VariableType | undefined {
+export function variableType(
+  unit: Unit,
+  node: ts.VariableDeclaration | ts.ParameterDeclaration,
+): VariableType | undefined {
   const scalar = scalarOfAnnotation(unit, node.type);
   if (scalar === 'u64') return { kind: 'bigint' };
   if (scalar === 'be16' || scalar === 'be32') return { kind: scalar };
@@ -52,7 +55,9 @@ export function variableType(unit: Unit, node: ts.VariableDeclaration | ts.Param
 
 /** `be16` or `be32`, by the brand that the language puts on them. */
 export function orderOf(unit: Unit, type: ts.Type): 'be16' | 'be32' | undefined {
-  const brand = type.isIntersection() ? type.getProperties().find((p) => p.escapedName.toString().startsWith('__@order')) : undefined;
+  const brand = type.isIntersection()
+    ? type.getProperties().find((p) => p.escapedName.toString().startsWith('__@order'))
+    : undefined;
   if (brand === undefined) return undefined;
   const brandType = unit.checker.getTypeOfSymbol(brand);
   return brandType.isStringLiteral() ? (brandType.value as 'be16' | 'be32') : undefined;
@@ -66,11 +71,13 @@ const fieldsBrand = (type: ts.Type): ts.Symbol | undefined =>
 const isViewType = (type: ts.Type): boolean => fieldsBrand(type) !== undefined;
 
 /** The struct whose view has this type; undefined where the type is not one view. */
-export function structOfType(unit: Unit, type: ts.Type): Struct<Fields> | undefined {
+function structOfType(unit: Unit, type: ts.Type): Struct<Fields> | undefined {
   const brand = fieldsBrand(type);
   if (brand === undefined) return undefined;
   const parts = nonNullParts(unit.checker.getTypeOfSymbol(brand));
-  const found = parts.map((part) => part.symbol?.declarations?.[0]).map((node) => node && structsByFields(unit).get(node));
+  const found = parts
+    .map((part) => part.symbol?.declarations?.[0])
+    .map((node) => node && structsByFields(unit).get(node));
   return found.length === 1 ? found[0] : undefined;
 }
 

@@ -2,6 +2,7 @@
  * What all functions of one compilation share: the checker, build-time values, source positions, diagnostics.
  */
 import type ts from 'typescript';
+import type { MapDefinition } from '../../language/map.ts';
 import type { BuildTime } from '../build-time.ts';
 import { CompileError, type Diagnostic, diagnosticAt, placeOf, SilentError, say } from '../diagnostics.ts';
 import type { IrFunction, Position } from '../ir.ts';
@@ -17,6 +18,10 @@ export class Unit {
   readonly buildTime: BuildTime;
   readonly files: ts.SourceFile[] = [];
   readonly diagnostics: Diagnostic[] = [];
+  /** Maps that some program uses. */
+  readonly usedMaps = new Set<MapDefinition>();
+  /** Statements given up so far, also those whose diagnostic is already noted. */
+  failures = 0;
   readonly #fileNumbers = new Map<ts.SourceFile, number>();
   readonly #seen = new Set<string>();
 
@@ -48,11 +53,11 @@ export class Unit {
 
   /** Whatever was thrown while lowering `node`: noted if it is ours, an internal error otherwise. */
   catch(error: unknown, node: ts.Node): void {
-    if (error instanceof SilentError) return;
     if (error instanceof TooManyErrors) throw error;
-    if (error instanceof CompileError) return this.report(error.diagnostic);
+    this.failures++;
+    if (error instanceof SilentError) return;
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.report(diagnosticAt(placeOf(node), say.internal(text)));
+    this.report(error instanceof CompileError ? error.diagnostic : diagnosticAt(placeOf(node), say.internal(text)));
   }
 }
 

@@ -8,7 +8,7 @@ import type ts from 'typescript';
 import { MapDefinition } from '../../language/map.ts';
 import type { ScalarName } from '../../language/scalar.ts';
 import type { ArrayField, Field, Fields, Struct } from '../../language/struct.ts';
-import type { Base, Operand, Register } from '../ir.ts';
+import type { Base, Register } from '../ir.ts';
 import type { Frame } from './frame.ts';
 
 /** Whose bytes a view is on. `any` where branches of different memory met. */
@@ -92,10 +92,10 @@ export function kindOfScalar(scalar: ScalarName): ScalarKind {
   return scalar === 'be16' || scalar === 'be32' ? scalar : 'number';
 }
 
-export const registerOf = (value: ScalarValue): Operand => ({ reg: value.reg });
-
 export function isStruct(value: unknown): value is Struct<Fields> {
-  return typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'struct' && 'layout' in value;
+  return (
+    typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'struct' && 'layout' in value
+  );
 }
 
 export const isMap = (value: unknown): value is MapDefinition => value instanceof MapDefinition;
@@ -109,7 +109,9 @@ export interface ProgramValue {
 }
 
 export function isProgram(value: unknown): value is ProgramValue {
-  return typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'program' && 'run' in value;
+  return (
+    typeof value === 'object' && value !== null && (value as { kind?: unknown }).kind === 'program' && 'run' in value
+  );
 }
 
 /** A value in words, for diagnostics. */

@@ -1,0 +1,28 @@
+/** An entry of the connection table as operators read it. */
+import { ntohs } from '@ipvsd/bpf';
+import { type Connection, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
+import type { ConnectionEntry } from '../model.ts';
+import { loadAddress, protocolName } from './codec.ts';
+
+/** Undefined for a place without a live entry. `now` in ticks. */
+export function connectionEntry(c: Connection, now: number): ConnectionEntry | undefined {
+  if (c.alive !== 1) return undefined;
+  const left = c.timeout - ((now - c.lastSeen) >>> 0);
+  if (left < 0 && c.controls === 0) return undefined;
+  return {
+    protocol: protocolName(c.protocol),
+    client: { address: loadAddress(c.client, c.family), port: ntohs(c.clientPort) },
+    virtual: { address: loadAddress(c.virtual, c.family), port: ntohs(c.virtualPort) },
+    real: { address: loadAddress(c.real, c.family), port: ntohs(c.realPort) },
+    state: stateName(c),
+    expiresSeconds: Math.max(0, Math.floor(secondsOf(left))),
+    synced: false,
+    persistenceEngine: null,
+    persistenceData: null,
+  };
+}
+
+function stateName(c: Connection): string {
+  if ((c.flags & TEMPLATE) !== 0) return c.state !== 0 ? 'ASSURED' : 'NONE';
+  return PROTOCOLS.find(({ number }) => number === c.protocol)?.states[c.state] ?? 'NONE';
+}

@@ -1,0 +1,374 @@
+/**
+ * One source, two worlds: random packets through the data plane in the kernel and in Node, where everything that can be seen
+ * must be equal: the verdict, each byte of the packet, and after each batch each byte of the maps.
+ *
+ * FUZZ_SEED replays a run, FUZZ_PACKETS sets how many.
+ */
+import { type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
+import { skbContext } from '@ipvsd/bpf/kernel';
+import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
+import {
+  Connection,
+  connections,
+  flows4,
+  flows6,
+  ingress,
+  members,
+  parseFrame,
+  population,
+  reasons,
+  Settings,
+  RealServer as StoredServer,
+  servers,
+  serviceStates,
+  services,
+  settings,
+  tcpFrame,
+  ticksOf,
+  traffic,
+} from '@ipvsd/ipvs';
+import { createNamespace, deleteNamespace, inNamespace, parseMac, withRoutes, writeSysctl } from '@ipvsd/linux';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Command } from '../command.ts';
+import { plainTunnel, type ServiceId } from '../model.ts';
+import { KernelPlane } from './kernel-plane.ts';
+import { MapDirector } from './map-director.ts';
+import { NodePlane } from './node-plane.ts';
+import type { Plane } from './plane.ts';
+
+const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31);
+const packets = Number(process.env['FUZZ_PACKETS'] ?? 100_000);
+const BATCH = 1000;
+const MAX_CONNECTIONS = 512;
+const KEY = new Uint8Array(4);
+
+/** Small and fast, and the same numbers for the same seed (mulberry32). */
+function generator(start: number): (below: number) => number {
+  let state = start >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
+const namespace = uniqueName('fuzz');
+const outside = uniqueName('fuzzout');
+const random = generator(seed);
+const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
+let clock = 1_000_000;
+const verdicts = new Map<number, number>();
+let kernel: KernelPlane;
+let node: NodePlane;
+let ifindex: { client: number; server: number };
+let mac: Uint8Array;
+
+const inside = <T>(work: () => T): T => inNamespace(namespace, work);
+
+describeKernel('the data plane in the kernel and in Node', () => {
+  beforeAll(() => {
+    createNamespace(namespace);
+    createNamespace(outside);
+    withRoutes(namespace, (routes) => {
+      routes.setUp('lo');
+      routes.addVeth('client', 'far-client', outside);
+      routes.addVeth('server', 'far-server', outside);
+      for (const [name, v4, v6] of [
+        ['client', '10.1.0.1/24', '2001:db8:1::1/64'],
+        ['server', '10.2.0.1/24', '2001:db8:2::1/64'],
+      ] as const) {
+        routes.addAddress(name, v4);
+        routes.addAddress(name, v6, { nodad: true });
+        routes.setUp(name);
+      }
+      const link = routes.link('client');
+      mac = parseMac(link.mac);
+      ifindex = { client: link.ifindex, server: routes.link('server').ifindex };
+    });
+    withRoutes(outside, (routes) => {
+      for (const name of ['far-client', 'far-server']) routes.setUp(name);
+    });
+    writeSysctl('net.ipv4.ip_forward', 1, namespace);
+    writeSysctl('net.ipv6.conf.all.forwarding', 1, namespace);
+    kernel = inside(() => KernelPlane.create({ maxConnections: MAX_CONNECTIONS }));
+    node = new NodePlane({
+      now: () => 0n,
+      random: () => 0,
+      route,
+      maxEntries: { connections: MAX_CONNECTIONS, free_slots: MAX_CONNECTIONS, flows4: 2 * MAX_CONNECTIONS },
+    });
+  });
+
+  afterAll(() => {
+    inside(() => kernel?.detach());
+    deleteNamespace(namespace);
+    deleteNamespace(outside);
+  });
+
+  test(`agree on ${packets} packets (seed ${seed})`, { timeout: 1_800_000 }, () => {
+    const both = [inside(() => new MapDirector(kernel)), new MapDirector(node)];
+    for (const director of both) inside(() => director.writeSettings(undefined, MAX_CONNECTIONS));
+    setClock();
+    for (let sent = 0; sent < packets; sent += BATCH) {
+      for (let i = random(4); i > 0; i--) inside(() => change(both));
+      for (let i = 0; i < BATCH && sent + i < packets; i++) inside(() => send(sent + i));
+      compareMaps(sent);
+    }
+    // A run in which nothing was forwarded would prove nothing.
+    expect(verdicts.get(TC_ACT_REDIRECT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 20);
+    expect(verdicts.get(TC_ACT_SHOT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 200);
+  });
+});
+
+/** On link are the two networks; nothing else is known. */
+function route(parameters: Uint8Array): number {
+  const view = new DataView(parameters.buffer, parameters.byteOffset);
+  const address = [...parameters.subarray(32, 48)];
+  const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 8);
+  const known: Record<string, number> = {
+    '10,1,0': ifindex.client,
+    '10,2,0': ifindex.server,
+    '32,1,13,184,0,1,0,0': ifindex.client,
+    '32,1,13,184,0,2,0,0': ifindex.server,
+  };
+  const found = known[net.join()];
+  // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
+  const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
+  if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
+  view.setUint32(8, found, true);
+  return 0;
+}
+
+// Tables -------------------------------------------------------------------------------------------------------------
+
+const SERVICES: readonly ServiceId[] = [
+  { kind: 'address', family: 'ipv4', protocol: 'tcp', address: '10.1.0.100', port: 80 },
+  { kind: 'address', family: 'ipv4', protocol: 'tcp', address: '10.1.0.100', port: 81 },
+  { kind: 'address', family: 'ipv6', protocol: 'tcp', address: '2001:db8:1::100', port: 80 },
+  { kind: 'fwmark', family: 'ipv4', fwmark: 7 },
+];
+const SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc'];
+
+function randomCommand(): Command {
+  const service = pick(SERVICES);
+  const host = 11 + random(5);
+  const server = {
+    address: service.family === 'ipv4' ? `10.2.0.${host}` : `2001:db8:2::${host}`,
+    port: pick([80, 8000]),
+  };
+  const settings = {
+    forwarding: 'masq',
+    weight: random(5),
+    upperThreshold: pick([0, 0, 0, 3]),
+    lowerThreshold: 0,
+    tunnel: plainTunnel,
+  } as const;
+  const serviceSettings = {
+    scheduler: pick(SCHEDULERS),
+    schedulerFlags: 0,
+    persistence: null,
+    persistenceEngine: null,
+    onePacket: false,
+  };
+  return pick<Command>([
+    { kind: 'addService', service, settings: serviceSettings },
+    { kind: 'addService', service, settings: serviceSettings },
+    { kind: 'editService', service, settings: serviceSettings },
+    { kind: 'addServer', service, server, settings },
+    { kind: 'addServer', service, server, settings },
+    { kind: 'addServer', service, server, settings },
+    { kind: 'editServer', service, server, settings },
+    { kind: 'deleteServer', service, server },
+    ...(random(10) === 0 ? [{ kind: 'deleteService', service } as const] : []),
+  ]);
+}
+
+function change(both: readonly MapDirector[]): void {
+  const command = randomCommand();
+  const answers = both.map((director) => director.executeAll([command], { atomic: true })[0]?.code);
+  expect(answers[0], JSON.stringify(command)).toBe(answers[1]);
+}
+
+// Packets ------------------------------------------------------------------------------------------------------------
+
+const FLAGS = ['S', 'S', 'SA', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', '', 'SR'];
+
+/** The last requests that were forwarded, as they left: what replies answer, and what later requests of theirs repeat. */
+const forwarded: {
+  readonly client: string;
+  readonly port: number;
+  readonly real: string;
+  readonly realPort: number;
+}[] = [];
+
+function remember(bytes: Uint8Array): void {
+  const { source, sourcePort, destination, destinationPort } = parseFrame(bytes);
+  if (!destination.startsWith('10.2.') && !destination.startsWith('2001:db8:2:')) return;
+  forwarded.push({ client: source, port: sourcePort, real: destination, realPort: destinationPort });
+  if (forwarded.length > 200) forwarded.shift();
+}
+
+function frameOfConnection(): Uint8Array {
+  const { client, port, real, realPort } = pick(forwarded);
+  const reply = random(2) === 0;
+  const frame = tcpFrame({
+    source: reply ? real : client,
+    destination: reply ? client : client.includes(':') ? '2001:db8:1::100' : '10.1.0.100',
+    sourcePort: reply ? realPort : port,
+    destinationPort: reply ? port : pick([80, 80, 81]),
+    flags: pick(FLAGS),
+    timeToLive: pick([64, 64, 64, 64, 1]),
+    payload: Uint8Array.from({ length: random(50) }, () => random(256)),
+  });
+  frame.set(mac);
+  return maim(frame);
+}
+
+function randomFrame(): Uint8Array {
+  if (forwarded.length > 0 && random(3) > 0) return frameOfConnection();
+  const six = random(3) === 0;
+  const client = six ? `2001:db8:1::${(2 + random(6)).toString(16)}` : `10.1.0.${2 + random(6)}`;
+  const vip = six ? '2001:db8:1::100' : pick(['10.1.0.100', '10.1.0.100', '10.1.0.101']);
+  const real = six ? `2001:db8:2::${11 + random(5)}` : `10.2.0.${11 + random(5)}`;
+  const reply = random(2) === 0;
+  const port = 1000 + random(40);
+  const frame = tcpFrame({
+    source: reply ? real : client,
+    destination: reply ? client : vip,
+    sourcePort: reply ? pick([80, 8000, 81]) : port,
+    destinationPort: reply ? port : pick([80, 80, 81, 82]),
+    flags: pick(FLAGS),
+    sequence: random(2 ** 32),
+    timeToLive: pick([64, 64, 64, 2, 1, 0]),
+    payload: Uint8Array.from({ length: pick([0, 0, 1, 7, 64, 1400]) }, () => random(256)),
+  });
+  frame.set(random(30) === 0 ? [2, 9, 9, 9, 9, 9] : mac);
+  return maim(frame);
+}
+
+/** One in six is cut short or has bytes changed, anywhere. */
+function maim(frame: Uint8Array): Uint8Array {
+  if (random(6) > 0) return frame;
+  if (random(2) === 0) return frame.slice(0, 15 + random(frame.length - 15 + 1));
+  for (let i = 1 + random(4); i > 0; i--) {
+    const at = 12 + random(Math.min(frame.length, 80) - 12);
+    frame[at] = pick([random(256), 0, 255, frame[at]! ^ (1 << random(8))]);
+  }
+  return frame;
+}
+
+/** The kernel's test run takes no IP packet that is shorter than its fixed header. */
+function takenByTestRun(frame: Uint8Array): boolean {
+  const type = (frame[12]! << 8) | frame[13]!;
+  return frame.length >= (type === 0x0800 ? 34 : type === 0x86dd ? 54 : 15);
+}
+
+function send(number: number): void {
+  if (random(50) === 0) {
+    clock += random(ticksOf(pick([1, 10, 70, 200])));
+    setClock();
+  }
+  let frame = randomFrame();
+  while (!takenByTestRun(frame)) frame = randomFrame();
+  const mark = random(10) === 0 ? 7 : 0;
+  const from = pick([ifindex.client, ifindex.server]);
+  const other = frame.subarray(0, 6).some((byte, i) => byte !== mac[i]);
+  const context = skbContext({ mark, ifindex: from, ingressIfindex: from });
+  if (from !== ifindex.client && !other) inNamespace(namespace, () => frame.set(serverMac()));
+  const here = kernel.program(ingress.name).testRun({ data: frame, context });
+  const skb = new NodeSkb(frame, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(other) });
+  const there = node.receive(skb);
+  if (there === TC_ACT_REDIRECT) remember(skb.bytes);
+  verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
+  const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
+  expect(here.retval | 0, `verdict of ${story}`).toBe(there);
+  const [ours, theirs] = [here.data, skb.bytes].map((bytes) =>
+    Buffer.from(withoutChance(frame, bytes)).toString('hex'),
+  );
+  expect(ours, `bytes of ${story}`).toBe(theirs);
+}
+
+/** The IPv4 id of an ICMP message that the director makes is drawn at random, and its header checksum follows. */
+function withoutChance(sent: Uint8Array, received: Uint8Array): Uint8Array {
+  const made = received[12] === 8 && received[13] === 0 && received[23] === 1 && sent[23] !== 1;
+  if (!made) return received;
+  const copy = received.slice();
+  for (const at of [18, 19, 24, 25]) copy[at] = 0;
+  return copy;
+}
+
+let cachedServerMac: Uint8Array | undefined;
+function serverMac(): Uint8Array {
+  cachedServerMac ??= withRoutes(undefined, (routes) => parseMac(routes.link('server').mac));
+  return cachedServerMac;
+}
+
+/** PACKET_HOST, or PACKET_OTHERHOST; the test's frames are never broadcast. */
+const packetType = (other: boolean): number => (other ? 3 : 0);
+
+function setClock(): void {
+  for (const plane of [kernel, node] satisfies Plane[]) {
+    const store = plane.store(settings);
+    const bytes = store.lookup(KEY)!;
+    Settings.on(bytes).clock = clock;
+    store.update(KEY, bytes);
+  }
+}
+
+// Maps ---------------------------------------------------------------------------------------------------------------
+
+function compareMaps(sent: number): void {
+  for (const definition of [population, services, flows4, flows6]) compareEntries(definition, sent);
+  compareRange(connections, MAX_CONNECTIONS, sent, (bytes) => {
+    // What a free entry last held is nobody's.
+    if (Connection.on(bytes).alive !== 1) bytes.fill(0);
+  });
+  compareRange(servers, 64, sent, (bytes) => {
+    StoredServer.on(bytes).route.at = 0;
+  });
+  compareRange(serviceStates, 16, sent);
+  compareRange(members, 256, sent);
+  for (const [definition, count] of [
+    [traffic, 64],
+    [reasons, 32],
+  ] as const) {
+    for (let i = 0; i < count; i++) {
+      const [here, there] = [kernel, node].map((plane) => total(plane.store(definition).lookupPerCpu(indexKey(i))));
+      expect(here, `${definition.name} ${i} after packet ${sent}, seed ${seed}`).toEqual(there);
+    }
+  }
+}
+
+const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+
+function total(perCpu: readonly Uint8Array[]): bigint[] {
+  const words = perCpu.map((bytes) => [...new BigUint64Array(bytes.slice().buffer)]);
+  return words[0]!.map((_, i) => words.reduce((sum, cpu) => sum + cpu[i]!, 0n));
+}
+
+function compareEntries(definition: MapDefinition, sent: number): void {
+  const [here, there] = [kernel, node].map((plane) =>
+    [...plane.store(definition).entries()]
+      .map((pair) => pair.map((part) => Buffer.from(part).toString('hex')).join(' '))
+      .sort(),
+  );
+  expect(here, `${definition.name} after packet ${sent}, seed ${seed}`).toEqual(there);
+}
+
+function compareRange(
+  definition: MapDefinition,
+  count: number,
+  sent: number,
+  forget: (bytes: Uint8Array) => void = () => {},
+): void {
+  for (let i = 0; i < count; i++) {
+    const [here, there] = [kernel, node].map((plane) => {
+      const bytes = plane.store(definition).lookup(indexKey(i))!;
+      forget(bytes);
+      return Buffer.from(bytes).toString('hex');
+    });
+    expect(here, `${definition.name} ${i} after packet ${sent}, seed ${seed}`).toBe(there);
+  }
+}

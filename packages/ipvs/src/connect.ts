@@ -1,0 +1,44 @@
+/** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
+import { htons, type Skb, type u32 } from '@ipvsd/bpf';
+import { connections, ONE_PACKET } from './connection/connection.ts';
+import { expire } from './connection/lifecycle.ts';
+import { makeBypass } from './connection/make.ts';
+import { open } from './connection/open.ts';
+import { LAST_CONNECTION, NO_SERVER, OF_PACKET, type Opening, openings, planOf } from './connection/opening.ts';
+import { because, REASONS } from './counters.ts';
+import type { Family } from './family.ts';
+import { reject } from './forward/reject.ts';
+import { ETHERNET, Ports } from './packet/headers.ts';
+import { eventOf } from './protocol/index.ts';
+import { request } from './request.ts';
+import type { Service } from './service/service.ts';
+import { settings } from './settings.ts';
+
+const FTP = htons(21);
+
+export function connect(skb: Skb, family: Family): number {
+  const plan = planOf();
+  const opening = openings.at(OF_PACKET);
+  if (plan === null || opening === null) return because(REASONS.corrupt);
+  const service = plan.service;
+  let index: u32 = open(plan, opening);
+  if (index === NO_SERVER && settings.only.cacheBypass !== 0 && service.mark !== 0) index = makeBypass(opening);
+  if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
+  const c = connections.at(index);
+  const ip = skb.header(family.Header, ETHERNET);
+  if (c === null || ip === null) return because(REASONS.corrupt);
+  const transport = family.transport(ip);
+  const ports = skb.header(Ports, transport);
+  if (ports === null) return because(REASONS.truncated);
+  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, ip.protocol, transport));
+  if ((c.flags & ONE_PACKET) !== 0) expire(c, index);
+  return verdict;
+}
+
+/** A service, but no connection: `answer` says why. */
+function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
+  if (answer !== NO_SERVER) return because(REASONS.tableFull);
+  if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
+  because(REASONS.noServer);
+  return reject(skb, family);
+}

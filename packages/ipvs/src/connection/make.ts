@@ -1,0 +1,113 @@
+/** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
+import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { IPPROTO_UDP } from '../packet/headers.ts';
+import { METHOD_BYPASS, METHOD_MASQ, NONE, SERVICE_ONE_PACKET, type Service, servers } from '../service/service.ts';
+import { countConnection } from '../service/statistics.ts';
+import { now as clock, ticksOf } from '../settings.ts';
+import {
+  type Connection,
+  connections,
+  INACTIVE,
+  NO_OUTPUT,
+  ONE_PACKET,
+  population,
+  returnSlot,
+  TEMPLATE,
+  takeSlot,
+} from './connection.ts';
+import { bind, enter } from './lifecycle.ts';
+import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
+
+/** Ticks until the first state sets its own timeout. */
+const INITIAL_TIMEOUT = ticksOf(3);
+
+/**
+ * A connection to the real server `chosen`. `controller`: the number of its template plus one, or 0.
+ * @subprog
+ */
+export function makeConnection(service: Service, opening: Opening, chosen: u32, port: be16, controller: u32): u32 {
+  const server = servers.at(chosen);
+  if (server === null) return NO_SERVER;
+  const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP;
+  const method: u8 = u8(server.method & 7);
+  const unseen: u32 = method === METHOD_MASQ ? 0 : NO_OUTPUT;
+  const index = fill(opening, chosen, port, method + INACTIVE + unseen + (once ? ONE_PACKET : 0), INITIAL_TIMEOUT);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const c = connections.at(index);
+  if (c === null) return TABLE_FULL;
+  assign(c.real, server.address);
+  if (!once && !enter(c, index)) return giveUp(c, index);
+  if (controller !== 0) {
+    const controlling = connections.at(u32(controller - 1));
+    if (controlling !== null) atomicAdd(controlling, 'controls', 1);
+    c.controller = controller;
+  }
+  bind(server);
+  countConnection(chosen);
+  return index;
+}
+
+/**
+ * A connection that goes where its packets say (cache_bypass).
+ * @subprog
+ */
+export function makeBypass(opening: Opening): u32 {
+  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const c = connections.at(index);
+  if (c === null) return TABLE_FULL;
+  return enter(c, index) ? index : giveUp(c, index);
+}
+
+/**
+ * A template; `wanted` has its key.
+ * @subprog
+ */
+export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
+  const server = servers.at(chosen);
+  if (server === null) return NO_SERVER;
+  const index = fill(wanted, chosen, port, (server.method & 7) + TEMPLATE, timeout);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const c = connections.at(index);
+  if (c === null) return TABLE_FULL;
+  assign(c.real, server.address);
+  if (!enter(c, index)) return giveUp(c, index);
+  atomicAdd(server, 'persistent', 1);
+  return index;
+}
+
+/** An entry that no packet finds yet. */
+function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32): u32 {
+  const index = takeSlot();
+  if (index === NONE) return TABLE_FULL;
+  const c = connections.at(index);
+  if (c === null) return TABLE_FULL;
+  assign(c.client, opening.client);
+  assign(c.virtual, opening.virtual);
+  c.clientPort = opening.clientPort;
+  c.virtualPort = opening.virtualPort;
+  c.realPort = port;
+  c.protocol = opening.protocol;
+  c.family = opening.family;
+  c.flags = flags;
+  c.state = 0;
+  c.timeout = timeout;
+  c.lastSeen = clock();
+  c.server = server;
+  c.inPackets = 0;
+  c.mark = opening.mark;
+  c.controller = 0;
+  c.controls = 0;
+  c.route.ifindex = 0;
+  c.alive = 1;
+  atomicAdd(population.only, 'alive', 1);
+  return index;
+}
+
+/** Another CPU was first, or the table of flows is full. */
+function giveUp(c: Connection, index: u32): u32 {
+  c.alive = 0;
+  atomicAdd(population.only, 'alive', -1);
+  returnSlot(index);
+  return TABLE_FULL;
+}

@@ -1,0 +1,68 @@
+/**
+ * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
+ * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
+ */
+import { assign, htons, NO_PROGRAM, type Skb, TC_ACT_UNSPEC, tailCall } from '@ipvsd/bpf';
+import { connections } from './connection/connection.ts';
+import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
+import { findTemplate, templateKey } from './connection/template.ts';
+import { because, REASONS } from './counters.ts';
+import { dropsFirstPacket } from './defence.ts';
+import type { Family } from './family.ts';
+import { ETHERNET, Ports } from './packet/headers.ts';
+import { eventOf, mayOpen } from './protocol/index.ts';
+import { findService } from './service/find.ts';
+import { markOf } from './service/mark.ts';
+import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
+import { settings } from './settings.ts';
+import { CONNECT, schedulers, stages } from './stages.ts';
+
+const FTP_DATA = htons(20);
+
+export function firstPacket(skb: Skb, family: Family): number {
+  const ip = skb.header(family.Header, ETHERNET);
+  if (ip === null) return because(REASONS.truncated);
+  const transport = family.transport(ip);
+  const ports = skb.header(Ports, transport);
+  if (ports === null) return because(REASONS.truncated);
+  const opening = openings.at(OF_PACKET);
+  const plan = planOf();
+  if (opening === null || plan === null) return because(REASONS.corrupt);
+  opening.clientPort = ports.sourcePort;
+  opening.virtualPort = ports.destinationPort;
+  opening.protocol = ip.protocol;
+  opening.family = family.number;
+  family.widen(opening.client, ip.source);
+  family.widen(opening.virtual, ip.destination);
+  opening.mark = markOf(skb, opening);
+  const service = findService(opening);
+  if (service === null) return TC_ACT_UNSPEC;
+  if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
+  if (!mayOpen(opening.protocol, eventOf(skb, opening.protocol, transport))) return because(REASONS.notFirst);
+  if (dropsFirstPacket()) return because(REASONS.defence);
+  // Active FTP: the real server calls the client, nothing is balanced.
+  if (opening.clientPort === FTP_DATA) return because(REASONS.ignored);
+
+  assign(plan.service, service);
+  plan.template = NONE;
+  plan.chosen = NONE;
+  const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  if (persistent) findTemplateFor(plan, opening);
+  // A port that is not the service's own: only persistence makes sense of it.
+  const foreign = !persistent && service.mark === 0 && opening.virtualPort !== service.port;
+  if (plan.chosen === NONE && !foreign) {
+    const verdict = tailCall(skb, schedulers, service.scheduler);
+    if (verdict !== NO_PROGRAM) return verdict;
+  }
+  return tailCall(skb, stages, CONNECT);
+}
+
+function findTemplateFor(plan: Plan, opening: Opening): void {
+  const wanted = openings.at(OF_ITS_TEMPLATE);
+  if (wanted === null) return;
+  templateKey(wanted, plan.service, opening);
+  plan.template = findTemplate(wanted);
+  if (plan.template === NONE) return;
+  const template = connections.at(plan.template);
+  if (template !== null) plan.chosen = template.server;
+}

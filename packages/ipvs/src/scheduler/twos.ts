@@ -1,0 +1,52 @@
+/**
+ * The power of two random choices: two real servers are drawn by weight, the less loaded one for its weight is taken. As
+ * good as asking all where news of the load is old.
+ */
+import { loop, randomU32, u32, u64 } from '@ipvsd/bpf';
+import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
+
+/** 0 to `most`, each as likely. */
+const draw = (most: u32): u32 => u32((u64(randomU32()) * (u64(most) + 1n)) >> 32n);
+
+export const twos: Scheduler = {
+  name: 'twos',
+  number: 14,
+  schedule(service) {
+    let total: u32 = 0;
+    loop(service.count, (place) => {
+      const server = memberAt(service, place);
+      if (server !== null && isEligible(server)) total = u32(total + server.weight);
+      return 0;
+    });
+    let one: u32 = draw(total);
+    let other: u32 = draw(total);
+    let first: u32 = NONE;
+    let second: u32 = NONE;
+    let firstLoad: u32 = 0;
+    let firstWeight: u32 = 0;
+    let secondLoad: u32 = 0;
+    let secondWeight: u32 = 0;
+    loop(service.count, (place) => {
+      const server = memberAt(service, place);
+      if (server === null || !isEligible(server)) return 0;
+      const weight: u32 = server.weight;
+      const load: u32 = u32(overhead(server));
+      // What is left of each draw is what the real servers so far have not used up.
+      if (first === NONE && one <= weight) {
+        first = memberNumber(service, place);
+        firstLoad = load;
+        firstWeight = weight;
+      }
+      if (second === NONE && other <= weight) {
+        second = memberNumber(service, place);
+        secondLoad = load;
+        secondWeight = weight;
+      }
+      one = u32(one - weight);
+      other = u32(other - weight);
+      return first !== NONE && second !== NONE ? 1 : 0;
+    });
+    return isLighter(secondLoad, secondWeight, firstLoad, firstWeight) ? second : first;
+  },
+  prepare: () => EMPTY,
+};
