@@ -36,6 +36,21 @@ export async function run(argv: readonly string[]): Promise<void> {
       orExplain(async () => (await import('./commands/status.ts')).status(options.json === true)),
     );
   program
+    .command('settings')
+    .description('the settings of /proc/sys/net/ipv4/vs: value, default, and what each is for')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/settings.ts')).settings(options.json === true)),
+    );
+  program
+    .command('set')
+    .description('change one of the settings')
+    .argument('<name>', 'as `ipvsd settings` lists it')
+    .argument('<value...>')
+    .action((name: string, value: string[]) =>
+      orExplain(async () => (await import('./commands/settings.ts')).set(name, value)),
+    );
+  program
     .command('proc')
     .description('the files that ip_vs has under /proc/net, in its format')
     .argument('[name]', 'ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app', 'ip_vs')
