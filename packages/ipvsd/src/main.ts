@@ -50,6 +50,24 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((name: string, value: string[]) =>
       orExplain(async () => (await import('./commands/settings.ts')).set(name, value)),
     );
+  const scheduler = program.command('scheduler').description('schedulers of your own, in kernel TypeScript');
+  scheduler
+    .command('add')
+    .description('compile a scheduler and put it into the director, in place of the one of its name')
+    .argument('<file>', 'a TypeScript file that imports ipvsd/scheduler')
+    .action((file: string) => orExplain(async () => (await import('./commands/scheduler.ts')).add(file)));
+  scheduler
+    .command('list')
+    .description('those that were added, and who uses them')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/scheduler.ts')).list(options.json === true)),
+    );
+  scheduler
+    .command('remove')
+    .description('take out one that no virtual service uses')
+    .argument('<name>')
+    .action((name: string) => orExplain(async () => (await import('./commands/scheduler.ts')).remove(name)));
   program
     .command('proc')
     .description('the files that ip_vs has under /proc/net, in its format')
