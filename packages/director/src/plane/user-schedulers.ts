@@ -36,6 +36,12 @@ export class UserSchedulers {
     this.#plane = plane;
   }
 
+  /** Whether the kernel takes it, where there is no director yet: throws what `add` would. */
+  static check(name: string, spec: CollectionSpec): void {
+    refuseReserved(name);
+    loadCollection(spec, { programs: [name] }).close();
+  }
+
   list(): readonly UserSchedulerEntry[] {
     return Object.entries(this.#document().schedulers ?? {}).map(([name, { number, file }]) => ({
       name,
@@ -47,9 +53,7 @@ export class UserSchedulers {
 
   /** `spec` holds one program of that name. Throws a VerifierError where the kernel refuses it; then nothing has changed. */
   add(name: string, spec: CollectionSpec, file: string): 'added' | 'replaced' {
-    if (isReservedScheduler(name)) {
-      throw new DirectorError('EEXIST', `Cannot add scheduler ${name}: it is built in, must have another name`);
-    }
+    refuseReserved(name);
     const collection = this.#load(spec, name);
     try {
       return this.#plane.exclusively(() => this.#enter(name, collection, file));
@@ -129,6 +133,11 @@ export class UserSchedulers {
   #document(): Document {
     return readDocument(this.#plane.store(registry));
   }
+}
+
+function refuseReserved(name: string): void {
+  if (!isReservedScheduler(name)) return;
+  throw new DirectorError('EEXIST', `Cannot add scheduler ${name}: it is built in, must have another name`);
 }
 
 function freeNumber({ schedulers: own = {} }: Document): number {

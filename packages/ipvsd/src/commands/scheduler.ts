@@ -12,15 +12,18 @@ export async function add(file: string): Promise<void> {
   const director = openDirector();
   const path = resolve(file);
   const { name, spec } = await compileScheduler(path);
-  const plane = KernelPlane.open() ?? director.make().plane;
-  const done = enter(new UserSchedulers(plane), name, spec, path);
+  const found = KernelPlane.open();
+  // A director is only made for a scheduler that is sound.
+  if (found === undefined) orRefuse(path, () => UserSchedulers.check(name, spec));
+  const schedulers = new UserSchedulers(found ?? director.make().plane);
+  const done = orRefuse(path, () => schedulers.add(name, spec, path));
   const use = done === 'added' ? `: ipvsadm -s ${name}` : ', its connections go on';
   process.stdout.write(`${done === 'added' ? 'Added' : 'Replaced'} scheduler ${name}${use}\n`);
 }
 
-function enter(schedulers: UserSchedulers, name: string, spec: CollectionSpec, path: string): 'added' | 'replaced' {
+function orRefuse<T>(path: string, load: () => T): T {
   try {
-    return schedulers.add(name, spec, path);
+    return load();
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
     throw refused(path, `the kernel's verifier refuses it and nothing has changed\n${error.message}`);
@@ -105,7 +108,10 @@ async function loadCompiler(path: string): Promise<typeof import('@ipvsd/bpf/com
   }
 }
 
-const fromHere = (path: string): string => relative(process.cwd(), path) || path;
+function fromHere(path: string): string {
+  const shorter = relative(process.cwd(), path);
+  return shorter.startsWith('..') ? path : shorter;
+}
 
 const refused = (path: string, reason: string): DirectorError =>
   new DirectorError('EINVAL', `Cannot add the scheduler of ${fromHere(path)}: ${reason}`);
