@@ -1,4 +1,5 @@
 /** `ipvsd set`, `settings` and `mark` on the real kernel. */
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -31,6 +32,15 @@ function feed(text: string, ...args: string[]): { status: number | null; stdout:
 
 const curl = (url: string, seconds = 5): string =>
   client.run('curl', ['-s', '--max-time', `${seconds}`, '--connect-timeout', `${seconds}`, url]).stdout.split(' ')[0]!;
+
+/** The defence looks around once a second. */
+async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; i < 50; i++) {
+    if (isSo()) return;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  throw new Error('it never came to be so');
+}
 
 async function serve(host: Host, port: number): Promise<void> {
   const args = [bundle('ipvsd'), 'demo-server', '--port', `${port}`, '--name', `${host.name}:${port}`];
@@ -78,16 +88,12 @@ describeKernel('settings and marks on the real kernel', () => {
     expect(curl(`http://${VIP}/`)).toBe('real1:80');
     ok('ipvsd', 'set', 'am_droprate', '1');
     ok('ipvsd', 'set', 'drop_packet', '3');
-    // The defence looks around once a second.
-    let answer = 'real1:80';
-    for (let i = 0; i < 20 && answer !== ''; i++) answer = curl(`http://${VIP}/`, 1);
-    expect(answer).toBe('');
+    await until(() => curl(`http://${VIP}/`, 1) === '');
     const shown = JSON.parse(ok('ipvsd', 'settings', '--json')) as { name: string; value: string; default: string }[];
     expect(shown).toContainEqual(expect.objectContaining({ name: 'drop_packet', value: '3', default: '0' }));
     expect(ok('ipvsd', 'settings')).toMatch(/^am_droprate +1 +10 +With drop_packet 3/m);
     ok('ipvsd', 'set', 'drop_packet', '0');
-    for (let i = 0; i < 20 && answer === ''; i++) answer = curl(`http://${VIP}/`, 1);
-    expect(answer).toBe('real1:80');
+    await until(() => curl(`http://${VIP}/`, 1) === 'real1:80');
     ok('ipvsd', 'set', 'am_droprate', '10');
     ok('ipvsd', 'set', 'sync_threshold', '5', '60');
     expect(ok('ipvsd', 'settings')).toMatch(/^sync_threshold +5 60 +3 50 /m);
@@ -152,6 +158,17 @@ COMMIT`;
     expect(JSON.parse(ok('ipvsd', 'mark', 'list', '--json'))).toEqual(
       [443, 8080].map((port) => ({ mark: 7, family: 'ipv4', protocol: 'tcp', network: `${VIP}/32`, port })),
     );
+  });
+
+  test.skipIf(spawnSync('nft', ['--version']).status !== 0)('--run reads what nft has here (nft is installed)', () => {
+    byMark(7);
+    const rules = `table ip balance { chain pre { type filter hook prerouting priority mangle; ip daddr ${VIP} tcp dport { 80, 443 } meta mark set 7; }; }`;
+    expect(director.run('nft', [rules]).stderr).toBe('');
+    ok('ipvsd', 'mark', 'import', '--run', '--dry-run');
+    expect(ok('ipvsd', 'mark', 'list')).toBe('No rules for marks\n');
+    ok('ipvsd', 'mark', 'import', '--run');
+    expect(curl(`http://${VIP}:443/`)).toBe('real1:443');
+    expect(director.run('nft', ['flush ruleset']).stderr).toBe('');
   });
 
   test('a rule set with a line that cannot be said is refused line by line, and nothing is applied', () => {

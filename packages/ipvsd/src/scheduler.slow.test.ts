@@ -1,5 +1,5 @@
 /** Schedulers of operators' own on the real kernel: added, used, exchanged under load, refused, removed. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -201,6 +201,27 @@ export default scheduler('unsound', (service, asking, state) => { ${body} });
     expect(stderr).toMatch(words);
     expect(ok('ipvsd', 'scheduler', 'list', '--json')).toBe(before);
     expect(ask('172.16.45.2')).toBe('real2');
+  });
+
+  test('an installation without typescript says what to install', () => {
+    const installed = join(folder, 'installed');
+    const of = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
+    for (const name of ['bundle', 'kernel', 'programs', 'package.json']) {
+      cpSync(of(name), join(installed, name), { recursive: true });
+    }
+    mkdirSync(join(installed, 'node_modules'));
+    for (const name of ['koffi', '@koromix']) {
+      const path = fileURLToPath(new URL(`../../../node_modules/${name}`, import.meta.url));
+      if (existsSync(path)) symlinkSync(path, join(installed, 'node_modules', name));
+    }
+    const add = () => director.run(node, [join(installed, 'bundle/ipvsd.js'), 'scheduler', 'add', example('office')]);
+    const { status, stderr } = add();
+    expect([status, stderr]).toEqual([2, expect.stringContaining('npm install typescript')]);
+    symlinkSync(
+      fileURLToPath(new URL('../../../node_modules/typescript', import.meta.url)),
+      join(installed, 'node_modules/typescript'),
+    );
+    expect(add()).toMatchObject({ status: 0, stderr: '' });
   });
 
   test('what is no scheduler, and what must not be touched, is refused with a sentence', () => {
