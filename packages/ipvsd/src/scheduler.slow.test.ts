@@ -145,7 +145,7 @@ export default scheduler('swapped', (service) => memberNumber(service, ${place})
       bundle('ipvsd'),
       'demo-load',
       `http://${VIP}/`,
-      ...['--requests', '6000', '--concurrency', '50'],
+      ...['--requests', '12000', '--concurrency', '50'],
     ]);
     let out = '';
     load.stdout!.on('data', (chunk) => {
@@ -160,7 +160,7 @@ export default scheduler('swapped', (service) => memberNumber(service, ${place})
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     await ended;
-    expect(JSON.parse(out)).toMatchObject({ requests: 6000, failures: 0 });
+    expect(JSON.parse(out)).toMatchObject({ requests: 12000, failures: 0 });
     ok('ipvsd', 'scheduler', 'add', towards('u32(service.count - 1)'));
     expect(ask('172.16.45.2')).toBe('real1');
     ok('ipvsd', 'scheduler', 'add', towards('0'));
