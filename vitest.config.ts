@@ -25,7 +25,11 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'fast', include: ['packages/*/src/**/*.test.ts'], exclude: ['**/*.slow.test.ts'] },
+        test: {
+          name: 'fast',
+          include: ['packages/*/src/**/*.test.ts', 'bench/src/**/*.test.ts'],
+          exclude: ['**/*.slow.test.ts'],
+        },
       },
       // What takes long or builds whole clusters: part of `npm test`, not of `npm run check`.
       { extends: true, test: { name: 'slow', include: ['packages/*/src/**/*.slow.test.ts'] } },

@@ -1,6 +1,15 @@
 /** The director under test in Node. */
-import { bytesOf, NodeSkb, type Redirection, RedirectNeighbour, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
+import {
+  bytesOf,
+  type MapDefinition,
+  NodeSkb,
+  type Redirection,
+  RedirectNeighbour,
+  TC_ACT_REDIRECT,
+  TC_ACT_SHOT,
+} from '@ipvsd/bpf';
 import { createEnvironment, MapDirector, NodePlane } from '@ipvsd/director';
+import * as dataPlane from '@ipvsd/ipvs';
 import { AF_INET, Connection, connections, Population, population, sweep, TICK_NS } from '@ipvsd/ipvs';
 import { formatIp } from '@ipvsd/linux';
 import {
@@ -9,6 +18,8 @@ import {
   type Fate,
   frameOf,
   IFINDEX,
+  INTERFACES,
+  KERNEL_TICK,
   nanoseconds,
   type Side,
   sideOf,
@@ -17,17 +28,43 @@ import {
 } from './plane.ts';
 
 /** Small maps: what a scenario needs, so that a world costs next to nothing. */
-const SMALL = 2048;
-const MAX_ENTRIES = Object.fromEntries(
-  ['connections', 'free_slots', 'servers', 'traffic', 'services', 'service_states', 'members', 'flows4', 'flows6'].map(
-    (name) => [name, SMALL],
+const SMALL = 1024;
+const MAX_ENTRIES: Readonly<Record<string, number>> = {
+  free_slots: SMALL,
+  ...Object.fromEntries(
+    Object.values<unknown>(dataPlane)
+      .filter((value): value is MapDefinition => (value as Partial<MapDefinition> | undefined)?.kind === 'map')
+      .filter(({ type, maxEntries }) => /array|stack/i.test(type) && maxEntries > SMALL)
+      .map(({ name }) => [name, SMALL]),
   ),
-);
+};
 
-/** Defence, estimator and the like want to be woken each second. */
+/** Defence, estimator and the like want to be woken each second; when all is quiet, a minute at a time. */
 const SECOND = 1_000_000;
-/** No timeout is shorter, so a packet cannot make an earlier deadline. */
-const SHORTEST_TIMEOUT = 1_000_000;
+const MINUTE = 60 * SECOND;
+const QUIET_AFTER = 40 * SECOND;
+const STILL_AFTER = 10 * MINUTE;
+
+/** When the data plane is to be woken next: at a deadline, given in ticks, or at the next full second or minute. */
+export function nextWake(
+  now: number,
+  touched: number,
+  defends: boolean,
+  base: bigint,
+  deadlines: readonly number[],
+): number {
+  const idle = now - touched;
+  const step = idle < QUIET_AFTER || defends ? SECOND : idle < STILL_AFTER ? MINUTE : 10 * MINUTE;
+  let next = (Math.floor(now / step) + 1) * step;
+  for (const deadline of deadlines) {
+    const due = Number((BigInt(deadline) * BigInt(TICK_NS) - base) / 1000n) + 1;
+    if (due > now && due < next) next = due;
+  }
+  return next;
+}
+
+/** Settings of which any makes each second count. */
+export const DEFENCES = ['drop_entry', 'drop_packet', 'secure_tcp'] as const;
 
 export class NodeTestPlane implements TestPlane {
   readonly kind = 'node';
@@ -36,9 +73,11 @@ export class NodeTestPlane implements TestPlane {
   #now = 0;
   /** A bound: nothing is due before. */
   #deadline = 0;
+  /** When a packet or a command came last. */
+  #touched = 0;
   #random: number;
 
-  constructor({ site, seed }: TestPlaneOptions) {
+  constructor({ site, seed, interfaces = INTERFACES }: TestPlaneOptions) {
     this.#random = seed;
     this.#plane = new NodePlane({
       now: () => nanoseconds(this.#now),
@@ -47,12 +86,6 @@ export class NodeTestPlane implements TestPlane {
       mtu: () => site.mtu,
       maxEntries: MAX_ENTRIES,
     });
-    const interfaces = new Map([
-      ['lo', 65_536],
-      ['lbc', 1500],
-      ['lbs', 1500],
-      ['or0', 1500],
-    ]);
     this.director = new MapDirector(this.#plane, { environment: createEnvironment({ interfaces }) });
     this.director.writeSettings(undefined, SMALL);
     this.#deadline = this.#findDeadline();
@@ -67,9 +100,14 @@ export class NodeTestPlane implements TestPlane {
       hash: this.#nextRandom(),
     });
     const verdict = this.#plane.receive(skb);
-    this.#deadline = Math.min(this.#deadline, this.#now + SHORTEST_TIMEOUT);
+    this.touched();
     const made = skb.clones.map((clone) => sent(clone, clone.packet!));
     return [...made, fateOf(verdict, skb)];
+  }
+
+  touched(): void {
+    this.#touched = this.#now;
+    this.#deadline = Math.min(this.#deadline, (Math.floor(this.#now / KERNEL_TICK) + 1) * KERNEL_TICK);
   }
 
   nextDeadline(): number {
@@ -87,16 +125,20 @@ export class NodeTestPlane implements TestPlane {
   close(): void {}
 
   #findDeadline(): number {
-    let next = (Math.floor(this.#now / SECOND) + 1) * SECOND;
     const store = this.#plane.store(connections);
     const { highest } = Population.on(this.#plane.store(population).lookup(new Uint8Array(4))!);
+    const due: number[] = [];
     for (let index = 0; index < highest; index++) {
       const c = Connection.on(store.lookup(new Uint8Array(Uint32Array.of(index).buffer))!);
-      if (c.alive !== 1) continue;
-      const due = Number((BigInt(c.lastSeen + c.timeout) * BigInt(TICK_NS) - BOOT_NS) / 1000n) + 1;
-      if (due > this.#now && due < next) next = due;
+      if (c.alive === 1) due.push(c.lastSeen + c.timeout);
     }
-    return next;
+    return nextWake(this.#now, this.#touched, this.#defends(), BOOT_NS, due);
+  }
+
+  /** The defence works by the second. */
+  #defends(): boolean {
+    const sysctls = this.director.sysctls();
+    return DEFENCES.some((name) => sysctls.get(name) !== '0');
   }
 
   #nextRandom(): number {

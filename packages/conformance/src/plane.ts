@@ -33,13 +33,27 @@ export interface TestPlane extends Ticking {
   readonly director: Director;
   /** An IP packet arrives; what leaves is more than one packet where the data plane made some of its own. */
   receive(packet: Uint8Array, side: Side, mark: number): readonly Fate[];
+  /** A command was carried out: what it left to be done is due a kernel tick later. */
+  touched(): void;
   close(): void;
 }
 
 export interface TestPlaneOptions {
   readonly site: Site;
   readonly seed: number;
+  /** Names and MTUs, as commands may ask for them. */
+  readonly interfaces?: ReadonlyMap<string, number>;
 }
+
+export const INTERFACES: ReadonlyMap<string, number> = new Map([
+  ['lo', 65_536],
+  ['lbc', 1500],
+  ['lbs', 1500],
+  ['or0', 1500],
+]);
+
+/** Microseconds of a kernel tick on the recording machine (HZ=100). */
+export const KERNEL_TICK = 10_000;
 
 /** Nanoseconds since boot at which every scenario begins: a whole number of seconds and of estimator ticks. */
 export const BOOT_NS = 1_000_000_000_000n;

@@ -61,6 +61,7 @@ export class Stage {
       names: this.#names,
       programName: 'ipvsadm',
     });
+    this.plane.touched();
     return { status, stdout: stdout.text, stderr: stderr.text };
   }
 
@@ -68,6 +69,7 @@ export class Stage {
   sysctl(name: string, value: string): string | undefined {
     try {
       this.plane.director.execute({ kind: 'setSysctl', name, value });
+      this.plane.touched();
       return undefined;
     } catch (error) {
       if (error instanceof DirectorError) return error.message;

@@ -47,7 +47,7 @@ test('a refusal says what was to be done, what is there, and what would be right
 
 test('every setting has a sentence, and takes its own default unless it is read-only', () => {
   for (const { name, initial, readOnly, sentence, takes } of describeSysctls()) {
-    expect(sentence).toMatch(/\.$/);
+    expect(sentence, name).toMatch(/^[A-Z0-9].*\.$/);
     expect(takes).not.toBe('');
     if (!readOnly) expect(acceptSysctl(name, initial, initial)).toBe(initial);
   }

@@ -93,81 +93,69 @@ const unsignedLong = (initial: string): Kind => ({
 });
 
 const sysctls: Readonly<Record<string, Sysctl>> = {
-  am_droprate: effective(
-    integer('10'),
-    'With drop_packet 3, every how many packets that would open a connection one is dropped.',
-  ),
+  am_droprate: effective(integer('10'), 'In mode 3 of drop_packet every how many first packets one is dropped.'),
   amemthresh: effective(
     integer('1024'),
-    'Memory for connections is short while fewer pages of the connection table are free; the defence modes go by it.',
+    'Free memory for connections, in pages, below which the defence counts it as short.',
   ),
-  backup_only: effective(
-    integer('0'),
-    '1: while a backup sync daemon runs here, nothing is balanced, so that packets do not go round in a circle.',
-  ),
+  backup_only: effective(integer('0'), '1: while a backup sync daemon runs nothing is balanced here.'),
   cache_bypass: effective(
     integer('0'),
-    '1: with no real server to have it, a connection of a firewall mark goes where its packets say, past a cache.',
+    '1: packets of a firewall-mark service without a usable real server go to their own destination.',
   ),
   conn_reuse_mode: effective(
     integer('1'),
-    'A client that uses a port anew: 0 goes to the real server it had, 1 is scheduled anew once the old connection is over, bit 2 also when its replies go another way.',
+    'Bits: when a client may use the port of a finished connection for a new one (1: finished; 2: also FIN_WAIT under DR and TUN); 0: never.',
   ),
-  conntrack: kept(integer('0'), '1: connections are entered in the conntrack of netfilter too.'),
-  debug_level: kept({ ...integer('0'), readOnly: true }, 'How much the kernel module would write to the log.'),
+  conntrack: kept(integer('0'), "1: connections are kept in netfilter's connection tracking too."),
+  debug_level: kept({ ...integer('0'), readOnly: true }, "How much the kernel's module would log; nothing here."),
   drop_entry: effective(
     defence,
-    'Connections that look abandoned go early: 0 never, 1 while memory is short (reads 2 then), 3 always.',
+    'Abandoned-looking connections are dropped early: 0 off, 1 while memory is short, 3 always.',
   ),
-  drop_packet: effective(
-    defence,
-    'Some packets that would open connections are dropped: 0 never, 1 while memory is short (reads 2 then), 3 one in am_droprate.',
-  ),
+  drop_packet: effective(defence, 'Some first packets are dropped: 0 off, 1 while memory is short, 3 always.'),
   expire_nodest_conn: effective(
     integer('0'),
-    '1: connections whose real server was removed end at their next packet, so that the client can begin anew.',
+    '1: connections of a removed real server end at once; 0: their packets are dropped until they time out.',
   ),
-  expire_quiescent_template: effective(
+  expire_quiescent_template: effective(integer('0'), '1: persistence does not lead to a real server of weight 0.'),
+  ignore_tunneled: kept(
     integer('0'),
-    '1: persistence does not hold clients at a real server of weight 0.',
+    '1: packets of protocols that are not balanced are not scheduled after decapsulation either.',
   ),
-  ignore_tunneled: kept(integer('0'), '1: packets that came out of a tunnel are not balanced.'),
-  lblc_expiration: effective(
-    seconds('86400'),
-    'Seconds after which scheduler lblc forgets a destination that nobody asked for.',
-  ),
+  lblc_expiration: effective(seconds('86400'), 'Seconds after which lblc forgets a destination that nobody asked for.'),
   lblcr_expiration: effective(
     seconds('86400'),
-    'Seconds after which scheduler lblcr forgets a destination that nobody asked for.',
+    'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
   ),
-  nat_icmp_send: kept(integer('0'), '1: real servers whose packets match no connection are told so by ICMP.'),
-  pmtu_disc: kept(integer('1'), '1: tunnels tell senders of packets that are too big, by ICMP.'),
-  run_estimation: effective(integer('1'), '0: rates (ipvsadm --rate) are not estimated.'),
-  schedule_icmp: kept(integer('0'), '1: ICMP messages that belong to no connection are scheduled too.'),
+  nat_icmp_send: kept(integer('0'), '1: a real server behind NAT whose connection is unknown hears port unreachable.'),
+  pmtu_disc: kept(integer('1'), '1: packets too large for a tunnel are answered with the MTU that fits.'),
+  run_estimation: effective(integer('1'), '0: statistics and rates stand still.'),
+  schedule_icmp: kept(
+    integer('0'),
+    '1: ICMP errors about unknown connections of a service are scheduled like a first packet.',
+  ),
   secure_tcp: effective(
     defence,
-    'TCP connections are believed only after the whole handshake: 0 never, 1 while memory is short (reads 2 then), 3 always.',
+    'TCP under NAT is established only after the whole handshake: 0 off, 1 while memory is short, 3 always.',
   ),
-  sloppy_sctp: effective(
-    integer('0'),
-    '1: any SCTP packet may open a connection, not only INIT; for directors that take over from others.',
-  ),
+  sloppy_sctp: effective(integer('0'), '1: any SCTP packet but ABORT may open a connection.'),
   sloppy_tcp: effective(
     integer('0'),
-    '1: any TCP packet but RST may open a connection, not only SYN; for directors that take over from others.',
+    '1: any TCP segment but a reset may open a connection, as after a failover without sync.',
   ),
-  snat_reroute: kept(integer('1'), '1: replies are routed anew by the address that they got.'),
-  sync_persist_mode: kept(integer('0'), '1: of persistent services only templates are announced to other directors.'),
-  sync_ports: kept(powerOfTwo, 'How many threads and UDP ports the sync daemons have.'),
-  sync_qlen_max: kept(unsignedLong('4096'), 'Sync messages that may wait for the sender.'),
+  snat_reroute: kept(integer('1'), '1: translated replies are routed as if the director had sent them.'),
+  sync_persist_mode: kept(integer('0'), '1: of persistent services only templates are synced.'),
+  sync_ports: kept(powerOfTwo, 'Ports, and threads, that the sync daemon uses; a power of two.'),
+  sync_qlen_max: kept(unsignedLong('4096'), 'Sync messages that may wait.'),
   sync_refresh_period: kept(
     seconds('0'),
-    'Seconds after which an unchanged connection is announced again; 0: by packets alone (sync_threshold).',
+    'Seconds after which a connection is synced again when its end has moved; 0: by packets alone.',
   ),
-  sync_retries: kept(between('0', 0, 3), 'How often a connection is announced again after a change.'),
-  sync_sock_size: kept(integer('0'), "Bytes of the sync daemons' socket buffers; 0: what the system has."),
-  sync_threshold: kept(syncThreshold, '"T P": of every P packets of a connection the T-th announces it.'),
-  sync_version: kept(between('1', 0, 1), '1: sync messages that know IPv6; 0: those of kernels before 2.6.39.'),
+  sync_retries: kept(between('0', 0, 3), 'How often a sync is repeated within the refresh period, 0 to 3.'),
+  sync_sock_size: kept(integer('0'), "Bytes of the sync sockets' buffers; 0: the system's default."),
+  sync_threshold: kept(syncThreshold, 'Two numbers T and P: a connection is synced at its T-th packet of every P.'),
+  sync_version: kept(between('1', 0, 1), 'Format of sync messages: 1, or 0 for the oldest peers.'),
 };
 
 export function defaultSysctls(): ReadonlyMap<string, string> {

@@ -50,7 +50,11 @@ export const REASONS = {
   ),
   defence: reason('drop', 'defence', 'A first packet dropped while memory for connections is short (drop_packet).'),
   tunnel: reason('drop', 'tunnel', 'A packet for a real server behind a tunnel; tunnels are not built yet.'),
-  noServer: reason('drop', 'noServer', 'A virtual service has no real server with a weight above 0 and room for more.'),
+  noServer: reason(
+    'drop',
+    'noServer',
+    'A virtual service has no real server that takes the packet; the client hears ICMP port unreachable.',
+  ),
   tableFull: reason(
     'drop',
     'tableFull',

@@ -91,7 +91,7 @@ describeKernel('settings and marks on the real kernel', () => {
     await until(() => curl(`http://${VIP}/`, 1) === '');
     const shown = JSON.parse(ok('ipvsd', 'settings', '--json')) as { name: string; value: string; default: string }[];
     expect(shown).toContainEqual(expect.objectContaining({ name: 'drop_packet', value: '3', default: '0' }));
-    expect(ok('ipvsd', 'settings')).toMatch(/^am_droprate +1 +10 +With drop_packet 3/m);
+    expect(ok('ipvsd', 'settings')).toMatch(/^am_droprate +1 +10 +In mode 3 of drop_packet/m);
     ok('ipvsd', 'set', 'drop_packet', '0');
     await until(() => curl(`http://${VIP}/`, 1) === 'real1:80');
     ok('ipvsd', 'set', 'am_droprate', '10');

@@ -258,7 +258,7 @@ export class StoredTable {
       tunnelType: type,
       tunnelFlags: flags,
       tunnelPort: htons(server.tunnel.port),
-      weight: Math.min(server.weight, 65_535),
+      weight: server.weight,
       upper: server.upperThreshold,
       lower: server.lowerThreshold,
     });

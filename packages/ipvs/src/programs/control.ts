@@ -1,14 +1,15 @@
 /**
  * What user space asks the kernel side to do, because only there it happens between packets and never over their counts.
  */
-import { assign, be16, struct, syscallProgram, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
+import { assign, be16, struct, syscallProgram, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { connections } from '../connection/connection.ts';
 import { dropChain, lowMark } from '../connection/lifecycle.ts';
 import { startSweeping, sweepAll, sweeper } from '../connection/sweep.ts';
 import { Address6 } from '../packet/address.ts';
 import { type RealServer, SERVER_AVAILABLE, SERVER_OVERLOAD, SERVER_PLACED, servers } from '../service/service.ts';
 import {
-  closeFigures,
+  beginAnew,
+  collect,
   type Figures,
   ranges,
   serverFigures,
@@ -37,8 +38,7 @@ export const ServerOrder = struct('server_order', {
   tunnelType: u8,
   tunnelFlags: u8,
   tunnelPort: be16,
-  weight: u16,
-  reserved: u16,
+  weight: u32,
   upper: u32,
   lower: u32,
   service: u32,
@@ -52,7 +52,8 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
   if (s === null) return 1;
   const kind = order.kind;
   if (kind === RETIRE) {
-    closeFigures(order.number, s.service);
+    // What it has counted is its service's, and its own at the next tick should it be back by then.
+    collect(order.number, s.service);
     s.flags = u32(s.flags & ~SERVER_AVAILABLE);
     s.idleSince = clock();
     if (settings.only.expireNoDestination !== 0) sweeper.only.orphans = 1;
@@ -93,7 +94,10 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
 /** It begins to count for a service; another one than before does not get what it counted there. */
 function enterService(s: RealServer, order: ServerOrder): void {
   const own = serverFigures.at(order.number);
-  if (own !== null && (order.kind === PLACE || s.owner !== order.owner)) setToZero(own);
+  if (own !== null) {
+    if (order.kind === PLACE) beginAnew(own);
+    else if (s.owner !== order.owner) setToZero(own);
+  }
   s.service = order.service;
   s.owner = order.owner;
   if (order.number >= ranges.only.servers) ranges.only.servers = u32(order.number + 1);

@@ -5,53 +5,68 @@
  * `cursor` is the place after the one chosen last (0: the head), `current` the bar, `maximum` where it starts anew,
  * `divisor` its step. With weights 4, 3 and 2 the turns are A A B A B C A B C.
  */
-import { loop, u32 } from '@ipvsd/bpf';
+import { loop, percpuArray, struct, u32 } from '@ipvsd/bpf';
 import { isOverloaded, memberAt, memberNumber, NONE, type PreparedMember, type Scheduler } from './scheduler.ts';
 
 /** More steps than any list and its weights can ask for (and what bpf_loop allows). */
 const MAX_STEPS = 1 << 23;
+
+/** A walk over the list. In a map, as the verifier would follow each value of each of these through every step. */
+const Walk = struct('wrr_walk', {
+  place: u32,
+  bar: u32,
+  began: u32,
+  /** The place to stop at (plus one), once the last pass of a second descent has begun. */
+  stop: u32,
+  restarted: u32,
+  lastPass: u32,
+  chosen: u32,
+});
+const walks = percpuArray('wrr_walks', Walk, { maxEntries: 1 });
 
 export const wrr: Scheduler = {
   name: 'wrr',
   number: 2,
   schedule(service, state) {
     if (state.maximum === 0) return NONE;
+    const walk = walks.at(0);
+    if (walk === null) return NONE;
     const count: u32 = service.count;
-    const began: u32 = state.cursor;
-    let place: u32 = began;
-    let bar: u32 = state.current;
-    /** The place to stop at (plus one), once the last pass of a second descent has begun. */
-    let stop: u32 = 0;
-    let restarted: u32 = 0;
-    let lastPass: u32 = 0;
-    let chosen: u32 = NONE;
+    walk.began = state.cursor;
+    walk.place = state.cursor;
+    walk.bar = state.current;
+    walk.stop = 0;
+    walk.restarted = 0;
+    walk.lastPass = 0;
+    walk.chosen = NONE;
     loop(MAX_STEPS, () => {
+      const place = walk.place;
       if (place < count) {
         const server = memberAt(service, place);
         if (server === null) return 1;
-        place = u32(place + 1);
-        if (!isOverloaded(server) && server.weight >= bar) {
-          chosen = memberNumber(service, u32(place - 1));
+        walk.place = u32(place + 1);
+        if (!isOverloaded(server) && server.weight >= walk.bar) {
+          walk.chosen = memberNumber(service, place);
           return 1;
         }
-        return place === stop ? 1 : 0;
+        return walk.place === walk.stop ? 1 : 0;
       }
-      place = 0;
-      if (bar <= state.divisor) {
-        bar = state.maximum;
+      walk.place = 0;
+      if (walk.bar <= state.divisor) {
+        walk.bar = state.maximum;
         // Everyone has been asked for any weight at all: in a last pass, or because the walk began at the head.
-        if (lastPass === 1 || began === 0) return 1;
-        restarted = 1;
+        if (walk.lastPass === 1 || walk.began === 0) return 1;
+        walk.restarted = 1;
       } else {
-        bar = u32(bar - state.divisor);
+        walk.bar = u32(walk.bar - state.divisor);
       }
-      lastPass = bar <= state.divisor ? 1 : 0;
-      if (lastPass === 1 && restarted === 1) stop = began;
+      walk.lastPass = walk.bar <= state.divisor ? 1 : 0;
+      if (walk.lastPass === 1 && walk.restarted === 1) walk.stop = walk.began;
       return 0;
     });
-    state.current = bar;
-    if (chosen !== NONE) state.cursor = place;
-    return chosen;
+    state.current = walk.bar;
+    if (walk.chosen !== NONE) state.cursor = walk.place;
+    return walk.chosen;
   },
   prepare(members, before) {
     const divisor = members.reduce((d, { weight }) => gcd(d, weight), 0) || 1;

@@ -79,9 +79,9 @@ export const SERVER_PLACED = 4;
 export const RealServer = struct('real_server', {
   // What scheduling reads, in one cache line.
   flags: u32,
-  weight: u16,
+  weight: u32,
   /** The last weight that was not 0; `mh` builds its table by it. */
-  lastWeight: u16,
+  lastWeight: u32,
   active: u32,
   inactive: u32,
   upper: u32,
@@ -102,8 +102,8 @@ export const RealServer = struct('real_server', {
   idleSince: u32,
   /** The sequence of its service, as the service's index may have another owner by now. */
   owner: u32,
+  reserved: u32,
   reserved2: u64,
-  reserved3: u64,
 });
 export type RealServer = ViewOf<typeof RealServer>;
 

@@ -168,10 +168,8 @@ export function setToZero(figures: Figures): void {
   clear(figures.rates);
 }
 
-/** A real server leaves: what it has counted is its service's, and stays its own in case it returns. */
-export function closeFigures(number: u32, service: u32): void {
-  const own = serverFigures.at(number);
-  if (own === null) return;
-  collect(number, service);
-  accept(own.published, own.pending);
+/** Nothing that the number counted before is shown. */
+export function beginAnew(figures: Figures): void {
+  accept(figures.published, figures.pending);
+  setToZero(figures);
 }

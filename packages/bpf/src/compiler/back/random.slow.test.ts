@@ -18,7 +18,7 @@ import type { IrModule } from '../ir.ts';
 import { emit } from './index.ts';
 
 const SEED = process.env['SEED'];
-const COUNT = Number(process.env['COUNT'] ?? 150);
+const COUNT = Number(process.env['COUNT'] ?? 60);
 const FIRST = SEED === undefined ? Math.floor(Math.random() * 1e6) : Number(SEED);
 const SEEDS = Array.from({ length: SEED === undefined ? COUNT : 1 }, (_, i) => FIRST + i);
 

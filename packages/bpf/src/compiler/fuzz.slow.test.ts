@@ -17,7 +17,7 @@ import { RandomProgram } from '../testing/random-program.ts';
 import { type CompileResult, compile, formatDiagnostic } from './index.ts';
 
 const SEED = process.env['SEED'];
-const COUNT = Number(process.env['COUNT'] ?? 6);
+const COUNT = Number(process.env['COUNT'] ?? 4);
 const FIRST = SEED === undefined ? Math.floor(Math.random() * 1e6) : Number(SEED);
 const SEEDS = Array.from({ length: SEED === undefined ? COUNT : 1 }, (_, i) => FIRST + i);
 const FILE = '/fuzz/program.ts';
