@@ -35,6 +35,16 @@ const seconds = (text: string): number => {
   return value;
 };
 
+/** An option that may be given more than once. */
+const more = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
+const byDestination = (command: Command): Command =>
+  command
+    .option('-t, --tcp-service <destination>', 'TCP to an address or network, and port: 192.0.2.0/24:80', more)
+    .option('-u, --udp-service <destination>', 'UDP to it', more)
+    .option('--sctp-service <destination>', 'SCTP to it', more)
+    .option('--network <network>', 'any protocol and port', more);
+
 export async function run(argv: readonly string[]): Promise<void> {
   const program = new Command('ipvsd')
     .description('Linux Virtual Server in TypeScript, its packet path in eBPF')
@@ -56,6 +66,65 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((options: { json?: true }) =>
       orExplain(async () => (await import('./commands/status.ts')).status(options.json === true)),
     );
+  program
+    .command('settings')
+    .description('the settings of /proc/sys/net/ipv4/vs: value, default, and what each is for')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/settings.ts')).settings(options.json === true)),
+    );
+  program
+    .command('set')
+    .description('change one of the settings')
+    .argument('<name>', 'as `ipvsd settings` lists it')
+    .argument('<value...>')
+    .action((name: string, value: string[]) =>
+      orExplain(async () => (await import('./commands/settings.ts')).set(name, value)),
+    );
+  const mark = program.command('mark').description('rules that give packets a firewall mark by where they go');
+  byDestination(mark.command('add'))
+    .description('give packets to these destinations a mark')
+    .requiredOption('--mark <number>', 'the firewall mark, as in ipvsadm -f')
+    .action((options) => orExplain(async () => (await import('./commands/mark.ts')).add(options)));
+  byDestination(mark.command('delete'))
+    .description('take out rules: those named, or all of a mark')
+    .option('--mark <number>')
+    .option('--all', 'all rules')
+    .action((options) => orExplain(async () => (await import('./commands/mark.ts')).remove(options)));
+  mark
+    .command('list')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/mark.ts')).list(options.json === true)),
+    );
+  mark
+    .command('import')
+    .description('take over MARK rules of iptables-save, ip6tables-save or nft list ruleset')
+    .argument('[file]', 'standard input unless named')
+    .option('--run', 'read what these tools print, those that are installed')
+    .option('--replace', 'in place of all rules that are there')
+    .option('--dry-run', 'only say what would be imported')
+    .action((file: string | undefined, options) =>
+      orExplain(async () => (await import('./commands/mark.ts')).importMarks(file, options)),
+    );
+  const scheduler = program.command('scheduler').description('schedulers of your own, in kernel TypeScript');
+  scheduler
+    .command('add')
+    .description('compile a scheduler and put it into the director, in place of the one of its name')
+    .argument('<file>', 'a TypeScript file that imports ipvsd/scheduler')
+    .action((file: string) => orExplain(async () => (await import('./commands/scheduler.ts')).add(file)));
+  scheduler
+    .command('list')
+    .description('those that were added, and who uses them')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/scheduler.ts')).list(options.json === true)),
+    );
+  scheduler
+    .command('remove')
+    .description('take out one that no virtual service uses')
+    .argument('<name>')
+    .action((name: string) => orExplain(async () => (await import('./commands/scheduler.ts')).remove(name)));
   program
     .command('proc')
     .description('the files that ip_vs has under /proc/net, in its format')
