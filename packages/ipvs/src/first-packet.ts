@@ -34,11 +34,16 @@ export function firstPacket(skb: Skb, family: Family): number {
   opening.family = family.number;
   family.widen(opening.client, ip.source);
   family.widen(opening.virtual, ip.destination);
+  return admit(skb, opening, plan, mayOpen(ip.protocol, eventOf(skb, ip.protocol, transport)));
+}
+
+/** The packet asks for what `opening` says; `opens`: it may open a connection. */
+export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
   if (service === null) return TC_ACT_UNSPEC;
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
-  if (!mayOpen(opening.protocol, eventOf(skb, opening.protocol, transport))) return because(REASONS.notFirst);
+  if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);
   // Active FTP: the real server calls the client, nothing is balanced.
   if (opening.clientPort === FTP_DATA) return because(REASONS.ignored);
