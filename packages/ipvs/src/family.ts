@@ -2,7 +2,21 @@
  * IPv4 and IPv6 as two values of one type. The packet path takes a family as a build-time argument, so it is written once
  * and compiled twice, each copy with its own header, key size and map.
  */
-import { array, assign, be16, hashMap, htons, ntohl, ntohs, raw, rawBe32, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import {
+  array,
+  assign,
+  be16,
+  hashMap,
+  htons,
+  ntohl,
+  ntohs,
+  raw,
+  rawBe32,
+  struct,
+  u8,
+  u32,
+  type ViewOf,
+} from '@ipvsd/bpf';
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
 import { ETHERNET, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';

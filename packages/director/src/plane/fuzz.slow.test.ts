@@ -284,7 +284,9 @@ function send(number: number): void {
   verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
   const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);
-  const [ours, theirs] = [here.data, skb.bytes].map((bytes) => Buffer.from(withoutChance(frame, bytes)).toString('hex'));
+  const [ours, theirs] = [here.data, skb.bytes].map((bytes) =>
+    Buffer.from(withoutChance(frame, bytes)).toString('hex'),
+  );
   expect(ours, `bytes of ${story}`).toBe(theirs);
 }
 

@@ -19,7 +19,7 @@ import {
   stack,
   TC_ACT_SHOT,
   tailCall,
-  u8,
+  type u8,
   u32,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
@@ -71,8 +71,9 @@ export function answer(skb: Skb, family: Family): number {
   const most: u32 = family.number === AF_INET ? QUOTE_4 : QUOTE_6;
   const length = family.length(ip);
   const there = u32(skb.len - ETHERNET);
-  const whole: u32 = length < there ? length : there;
-  const quoted: u32 = whole < most ? whole : most;
+  let quoted: u32 = length;
+  if (quoted > most) quoted = most;
+  if (quoted > there) quoted = there;
   if (there > quoted && changeTail(skb, ETHERNET + quoted, 0) !== 0) return TC_ACT_SHOT;
   const room = family.number === AF_INET ? 20 + ICMP : 40 + ICMP;
   if (adjustRoom(skb, room, BPF_ADJ_ROOM_MAC, 0) !== 0) return TC_ACT_SHOT;

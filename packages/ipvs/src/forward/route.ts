@@ -1,5 +1,14 @@
 /** The way out: next hop and interface, taken from the kernel's routing table and kept for a second. */
-import { BPF_FIB_LOOKUP_SRC, FibLookup, fibLookup, RedirectNeighbour, redirectNeigh, type Skb, stack, u32 } from '@ipvsd/bpf';
+import {
+  BPF_FIB_LOOKUP_SRC,
+  FibLookup,
+  fibLookup,
+  RedirectNeighbour,
+  redirectNeigh,
+  type Skb,
+  stack,
+  u32,
+} from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address6 } from '../packet/address.ts';
 import { ETHERNET } from '../packet/headers.ts';

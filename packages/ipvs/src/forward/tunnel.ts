@@ -22,7 +22,7 @@ import {
   rawBe16,
   type Skb,
   struct,
-  u8,
+  type u8,
   u32,
 } from '@ipvsd/bpf';
 import { because, REASONS } from '../counters.ts';
@@ -165,8 +165,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
     udp.checksum = htons(0);
     if (summed) {
       const pseudo = outer.sum(around) + raw(udp.length) + raw(htons(IPPROTO_UDP));
-      const ownHeaders =
-        raw(udp.sourcePort) + raw(udp.destinationPort) + raw(udp.length) + raw(htons(u32(inside)));
+      const ownHeaders = raw(udp.sourcePort) + raw(udp.destinationPort) + raw(udp.length) + raw(htons(u32(inside)));
       const checksum = finishSum(pseudo + ownHeaders + sum) & 0xffff;
       udp.checksum = rawBe16(checksum === 0 ? 0xffff : checksum);
     }
@@ -226,7 +225,7 @@ function write6(skb: Skb, server: RealServer, tos: u8, length: u32, timeToLive: 
 function portOf(addresses: number, ports: number): u32 {
   const folded = u32(addresses) ^ u32(addresses / 0x1_0000_0000) ^ u32(ports);
   const mixed = mul32(u32(folded), 0x9e37_79b1);
-  return FIRST_PORT + u32((u32(mixed) >>> 16) * PORTS / 65_536);
+  return FIRST_PORT + u32(((u32(mixed) >>> 16) * PORTS) / 65_536);
 }
 
 /**
