@@ -29,7 +29,11 @@ export function connect(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (c === null || ip === null) return because(REASONS.corrupt);
   // An error about it opened the connection (schedule_icmp), and goes there now.
-  if (ip.protocol === family.icmp) return tailCall(skb, stages, RELATED);
+  if (ip.protocol === family.icmp) {
+    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, RELATED);
+    expire(c, index);
+    return because(REASONS.ignored);
+  }
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
@@ -42,6 +46,9 @@ export function connect(skb: Skb, family: Family): number {
 function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
   if (answer !== NO_SERVER) return because(REASONS.tableFull);
   if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
-  because(REASONS.noServer);
+  const verdict = because(REASONS.noServer);
+  const ip = skb.header(family.Header, ETHERNET);
+  // No error is answered with another.
+  if (ip === null || ip.protocol === family.icmp) return verdict;
   return answerWith(skb, family, PORT_UNREACHABLE, 0);
 }

@@ -96,6 +96,11 @@ export const REASONS = {
     'tunnelError',
     'An ICMP error about a packet of ours in a tunnel; the client is told what became of its packet.',
   ),
+  orphan: reason(
+    'drop',
+    'orphan',
+    'A packet from a real server whose connection is gone; nat_icmp_send is set, so the real server is told.',
+  ),
   corrupt: reason(
     'drop',
     'corrupt',

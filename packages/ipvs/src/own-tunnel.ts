@@ -109,6 +109,7 @@ export function ownTunnel(skb: Skb): number {
   const verdict = because(REASONS.tunnelError);
   errand.type = icmp.type;
   errand.code = icmp.code;
+  errand.own = 0;
   errand.rest = icmp.rest;
   if (icmp.type === UNREACHABLE && icmp.code === FRAGMENTATION_NEEDED) {
     const whole = IPV4.isWhole(sent);

@@ -3,7 +3,7 @@
  *
  * `schedulers` has one program for each scheduler, at its number: one can be added or exchanged with no other touched.
  */
-import { be32, percpuArray, programTable, struct, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
+import { be32, percpuArray, programTable, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const FIRST_PACKET = 0;
 export const CONNECT = 1;
@@ -14,6 +14,8 @@ export const TUNNEL = 3;
 export const RELATED = 4;
 export const OWN_TUNNEL = 5;
 export const UNRELATED = 6;
+export const ORPHAN = 7;
+export const FRAGMENT = 8;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -23,12 +25,14 @@ export const Errand = struct('errand', {
   rest: be32,
   type: u8,
   code: u8,
-  reserved: u16,
+  /** 1: from the director's own address, not from the packet's destination. */
+  own: u8,
+  reserved: u8,
 });
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 
 /** This CPU's errand; null never happens, but the verifier asks. */
 export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
-export const stages = programTable('stages', { maxEntries: 8 });
+export const stages = programTable('stages', { maxEntries: 16 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });

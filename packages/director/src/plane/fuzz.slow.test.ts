@@ -216,6 +216,7 @@ function randomCommand(): Command {
     { kind: 'editServer', service, server, settings },
     { kind: 'deleteServer', service, server },
     { kind: 'setSysctl', name: 'schedule_icmp', value: pick(['0', '1']) },
+    { kind: 'setSysctl', name: 'nat_icmp_send', value: pick(['0', '1']) },
     { kind: 'setSysctl', name: 'pmtu_disc', value: pick(['0', '1', '1']) },
     ...(random(10) === 0 ? [{ kind: 'deleteService', service } as const] : []),
   ]);
@@ -415,7 +416,7 @@ function send(number: number): void {
   const here = kernel.program(ingress.name).testRun({ data: frame, context });
   const skb = new NodeSkb(frame, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(other) });
   const there = node.receive(skb);
-  if (there === TC_ACT_REDIRECT) remember(frame, skb.bytes);
+  if (there === TC_ACT_REDIRECT && frame.length >= 14 + 40 + 20) remember(frame, skb.bytes);
   verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
   const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);

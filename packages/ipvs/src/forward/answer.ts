@@ -29,7 +29,7 @@ import { finishSum, sumOf } from '../packet/sum.ts';
 import { Route } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { ANSWER, errandOf, stages } from '../stages.ts';
-import { findRoute, sendTo } from './route.ts';
+import { findRoute, findSource, sendTo } from './route.ts';
 
 /** Type and code of an error (RFC 792, RFC 4443). */
 export interface Kind {
@@ -49,13 +49,14 @@ const TIME_TO_LIVE = 64;
 const INTERNETWORK_CONTROL = 0xc0;
 const TOS_MASK = 0x1e;
 
-/** Answer the packet with an error; `mtu` is 0 where it has none. The stage comes by tail call. */
-export function answerWith(skb: Skb, family: Family, { v4, v6 }: Kind, mtu: u32): number {
+/** Answer the packet with an error; `mtu` is 0 where it has none; `own` as in the errand. The stage comes by tail call. */
+export function answerWith(skb: Skb, family: Family, { v4, v6 }: Kind, mtu: u32, own = 0): number {
   const errand = errandOf();
   if (errand === null) return TC_ACT_SHOT;
   errand.type = family.number === AF_INET ? v4[0] : v6[0];
   errand.code = family.number === AF_INET ? v4[1] : v6[1];
   errand.rest = htonl(mtu);
+  errand.own = own;
   return tailCall(skb, stages, ANSWER);
 }
 
@@ -67,6 +68,9 @@ export function answer(skb: Skb, family: Family): number {
   const virtual = stack(Address6);
   family.widen(client, ip.source);
   family.widen(virtual, ip.destination);
+  const errand = errandOf();
+  if (errand === null) return TC_ACT_SHOT;
+  if (errand.own !== 0 && !findSource(skb, family, virtual, client)) return TC_ACT_SHOT;
   const tos: u8 = family.number === AF_INET ? (ip.tos & TOS_MASK) | INTERNETWORK_CONTROL : 0;
   const most: u32 = family.number === AF_INET ? QUOTE_4 : QUOTE_6;
   const length = family.length(ip);

@@ -5,9 +5,10 @@ import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { tunnel } from '../forward/tunnel.ts';
+import { orphan } from '../orphan.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
-import { ANSWER, CONNECT, FIRST_PACKET, OWN_TUNNEL, RELATED, stages, TUNNEL, UNRELATED } from '../stages.ts';
+import { ANSWER, CONNECT, FIRST_PACKET, ORPHAN, OWN_TUNNEL, RELATED, stages, TUNNEL, UNRELATED } from '../stages.ts';
 import { unrelated } from '../unrelated.ts';
 
 export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
@@ -38,4 +39,8 @@ export const ownTunnels = stages.set(
 export const unrelating = stages.set(
   UNRELATED,
   tcProgram('ipvsd_unrelated', (skb) => byFamily(skb, unrelated)),
+);
+export const orphaning = stages.set(
+  ORPHAN,
+  tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
 );
