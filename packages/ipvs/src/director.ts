@@ -17,7 +17,7 @@ import { reply } from './reply.ts';
 import { request } from './request.ts';
 import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { FIRST_PACKET, stages } from './stages.ts';
+import { FIRST_PACKET, RELATED, stages } from './stages.ts';
 
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
@@ -46,7 +46,9 @@ function journey(skb: Skb, family: Family): number {
   if (ip === null) return because(REASONS.truncated);
   const protocol = ip.protocol;
   const encrypted = protocol === IPPROTO_ESP || protocol === IPPROTO_AH;
-  if (!isBalanced(protocol) && !encrypted) return TC_ACT_UNSPEC;
+  if (!isBalanced(protocol) && !encrypted) {
+    return protocol === family.icmp ? tailCall(skb, stages, RELATED) : TC_ACT_UNSPEC;
+  }
   if (!family.isValid(ip)) return because(REASONS.malformed);
   if (family.isFragment(ip)) return because(REASONS.fragment);
   const transport = family.transport(ip);

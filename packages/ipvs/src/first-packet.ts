@@ -2,13 +2,14 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, TC_ACT_UNSPEC, tailCall } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
 import { findTemplate, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import type { Family } from './family.ts';
+import { orphaned } from './orphan.ts';
 import { ETHERNET, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
@@ -34,11 +35,16 @@ export function firstPacket(skb: Skb, family: Family): number {
   opening.family = family.number;
   family.widen(opening.client, ip.source);
   family.widen(opening.virtual, ip.destination);
+  return admit(skb, opening, plan, mayOpen(ip.protocol, eventOf(skb, ip.protocol, transport)));
+}
+
+/** The packet asks for what `opening` says; `opens`: it may open a connection. */
+export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return TC_ACT_UNSPEC;
+  if (service === null) return orphaned(skb);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
-  if (!mayOpen(opening.protocol, eventOf(skb, opening.protocol, transport))) return because(REASONS.notFirst);
+  if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);
   // Active FTP: the real server calls the client, nothing is balanced.
   if (opening.clientPort === FTP_DATA) return because(REASONS.ignored);
