@@ -14,7 +14,7 @@ export default defineConfig({
         find: '@ipvsd/ipvsadm/conformance',
         replacement: source('ipvsadm').replace('index.ts', 'conformance-index.ts'),
       },
-      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
+      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'].map((name) => ({
         find: new RegExp(`^@ipvsd/${name}$`),
         replacement: source(name),
       })),
@@ -25,7 +25,11 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'fast', include: ['packages/*/src/**/*.test.ts'], exclude: ['**/*.slow.test.ts'] },
+        test: {
+          name: 'fast',
+          include: ['packages/*/src/**/*.test.ts', 'bench/src/**/*.test.ts'],
+          exclude: ['**/*.slow.test.ts'],
+        },
       },
       // What takes long or builds whole clusters: part of `npm test`, not of `npm run check`.
       { extends: true, test: { name: 'slow', include: ['packages/*/src/**/*.slow.test.ts'] } },

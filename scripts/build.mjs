@@ -33,6 +33,20 @@ await build({
 for (const file of readdirSync('packages/ipvsd/bundle')) {
   if (!file.includes('-') || file.startsWith('ipvsadm-')) chmodSync(`packages/ipvsd/bundle/${file}`, 0o755);
 }
+// What a scheduler of an operator's own is compiled with: the data plane's sources, and the language's declarations.
+const kernel = 'packages/ipvsd/kernel';
+rmSync(kernel, { recursive: true, force: true });
+cpSync('packages/ipvs/src', `${kernel}/ipvs`, {
+  recursive: true,
+  filter: (path) => !/\.test\.ts$|\/cases$/.test(path),
+});
+cpSync('packages/bpf/dist/language', `${kernel}/bpf/language`, {
+  recursive: true,
+  filter: (path) => !/\.js$|\.map$/.test(path),
+});
+for (const name of ['index', 'map-store', 'spec']) {
+  cpSync(`packages/bpf/dist/${name}.d.ts`, `${kernel}/bpf/${name}.d.ts`);
+}
 cpSync('packages/ipvs/programs', 'packages/ipvsd/programs', { recursive: true });
 for (const page of readdirSync('packages/ipvsadm/man'))
   cpSync(`packages/ipvsadm/man/${page}`, `packages/ipvsd/man/${page}`);

@@ -58,7 +58,8 @@ export interface PlayOptions {
 export async function playScenario(topic: string, scenario: Scenario, options: PlayOptions): Promise<Result> {
   const player = new Player(scenario, options);
   try {
-    return { topic, scenario: scenario.scenario, differences: await player.play() };
+    const ops = [...new Set(scenario.events.map(({ op }) => op))];
+    return { topic, scenario: scenario.scenario, differences: await player.play(), ops };
   } finally {
     player.close();
   }

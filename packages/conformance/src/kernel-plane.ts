@@ -6,7 +6,7 @@
  * Loading takes a second and a scenario a few milliseconds, so one namespace serves all scenarios, emptied after each; its time
  * goes on from where the last one ended.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { bytesOf, type MapDefinition, type MapStore, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { type KernelMap, skbContext } from '@ipvsd/bpf/kernel';
 import { type ConnectionEntry, createEnvironment, defaultSysctls, KernelPlane, MapDirector } from '@ipvsd/director';
@@ -25,13 +25,22 @@ import {
 } from '@ipvsd/ipvs';
 import { createNamespace, deleteNamespace, inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { DEFENCES, nextWake } from './node-plane.ts';
-import { BOOT_NS, type Fate, frameOf, KERNEL_TICK, type Side, type TestPlane } from './plane.ts';
+import {
+  BOOT_NS,
+  type Fate,
+  frameOf,
+  INTERFACES,
+  KERNEL_TICK,
+  type Side,
+  type TestPlane,
+  type TestPlaneOptions,
+} from './plane.ts';
 import type { Site } from './site.ts';
 import { ICMP, ICMPV6, parsePacket } from './wire.ts';
 
 const MAX_CONNECTIONS = 1024;
 const KEY = new Uint8Array(4);
-const INTERFACES = ['lbc', 'lbs', 'or0'] as const;
+const LINKS = ['lbc', 'lbs', 'or0'] as const;
 const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
   lbc: ['10.1.0.1/24', '10.1.0.100/32', '2001:db8:1::1/64', '2001:db8:1::100/128'],
   lbs: ['10.2.0.1/24', '2001:db8:2::1/64'],
@@ -44,15 +53,19 @@ const ROUTES = [
   { to: '2001:db8:77::/48', via: '2001:db8:1::2' },
 ];
 
+const PREFIX = 'ipvsd-conformance-';
+const FOLDER = '/run/netns';
+
 /** The namespace with the loaded data plane; all scenarios of a run share it. */
 export class KernelWorld {
-  readonly namespace = `ipvsd-conformance-${process.pid}`;
+  readonly namespace = `${PREFIX}${process.pid}`;
   readonly plane: KernelPlane;
   readonly ifindex: Readonly<Record<Side, number>>;
   /** Nanoseconds since boot at which the next scenario begins. */
   base = BOOT_NS;
 
   constructor() {
+    removeAbandoned();
     createNamespace(this.namespace);
     try {
       this.ifindex = this.#build();
@@ -67,7 +80,7 @@ export class KernelWorld {
     for (const name of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding']) writeSysctl(name, 1, this.namespace);
     return withRoutes(this.namespace, (routes) => {
       routes.setUp('lo');
-      for (const [i, name] of INTERFACES.entries()) {
+      for (const [i, name] of LINKS.entries()) {
         // A pair with both ends here: not every machine has dummies.
         routes.addVeth(name, `${name}-far`);
         routes.setMac(name, `02:00:00:00:0${i + 1}:01`);
@@ -103,6 +116,16 @@ export class KernelWorld {
   }
 }
 
+/** What runs left behind that were killed: their data planes, which nothing but the namespace holds, and the namespaces. */
+function removeAbandoned(): void {
+  if (!existsSync(FOLDER)) return;
+  for (const name of readdirSync(FOLDER)) {
+    if (!name.startsWith(PREFIX) || existsSync(`/proc/${name.slice(PREFIX.length)}`)) continue;
+    inNamespace(name, () => KernelPlane.open()?.detach());
+    deleteNamespace(name);
+  }
+}
+
 export class KernelTestPlane implements TestPlane {
   readonly kind = 'kernel';
   readonly director: MapDirector<KernelPlane>;
@@ -113,16 +136,10 @@ export class KernelTestPlane implements TestPlane {
   #touched = 0;
   #deadline = 0;
 
-  constructor(world: KernelWorld, site: Site) {
+  constructor(world: KernelWorld, { site, interfaces = INTERFACES }: TestPlaneOptions) {
     this.#world = world;
     this.#site = site;
     this.#base = world.base;
-    const interfaces = new Map([
-      ['lo', 65_536],
-      ['lbc', 1500],
-      ['lbs', 1500],
-      ['or0', 1500],
-    ]);
     this.director = new MapDirector(world.plane, { environment: createEnvironment({ interfaces }) });
     this.director.writeSettings(undefined, MAX_CONNECTIONS);
     this.#setClock();
@@ -186,9 +203,27 @@ export class KernelTestPlane implements TestPlane {
   }
 
   close(): void {
+    this.#dropAll();
     this.#world.empty(this.director);
     // Whole minutes on, so that ticks and minutes begin where they would.
     this.#world.base = this.#base + BigInt(Math.ceil(this.#now / 60_000_000) + 2) * 60_000_000_000n;
+  }
+
+  /** Connections first, then what controlled them. */
+  #dropAll(): void {
+    for (let round = 0; round < 10; round++) {
+      const alive = aliveConnections(this.#world.plane);
+      if (alive.length === 0) return;
+      for (const [connection] of alive) {
+        this.#world.plane.call(drop, ConnectionOrder.create({ connection }));
+      }
+      this.#now += 60_000_000;
+      this.#setClock();
+      this.#call();
+    }
+    throw new Error(
+      'Cannot empty the connection table for the next scenario: entries stay however often they are dropped',
+    );
   }
 
   #call(): void {

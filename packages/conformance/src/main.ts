@@ -1,9 +1,9 @@
-/** `npm run conformance [-- --golden FOLDER] [--plane kernel|node] [--topic NAME]... [--only TEXT] [--json]`. */
+/** The command: `npm run conformance [-- --golden FOLDER] [--plane kernel|node] [--topic NAME]... [--only TEXT] [--json]`. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { count, type Excuses, emptySummary, formatResult } from './report.ts';
-import { run } from './run.ts';
+import { run, runOnBoth } from './run.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -11,28 +11,30 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       golden: { type: 'string', default: here('../golden') },
-      plane: { type: 'string', default: 'node' },
+      plane: { type: 'string' },
       topic: { type: 'string', multiple: true },
       only: { type: 'string' },
       json: { type: 'boolean', default: false },
     },
   });
-  if (values.plane !== 'node' && values.plane !== 'kernel') {
-    throw new Error(`Cannot play on plane "${values.plane}": must be kernel or node`);
+  const { plane } = values;
+  if (plane !== undefined && plane !== 'node' && plane !== 'kernel') {
+    throw new Error(`Cannot play on plane "${plane}": must be kernel or node, or not be given for both`);
   }
   const summary = emptySummary();
-  const results = run({
+  const options = {
     folder: values.golden,
-    plane: values.plane,
     excuses: JSON.parse(readFileSync(here('../excused.json'), 'utf8')) as Excuses,
     services: readFileSync(servicesFile(), 'utf8'),
     ...(values.topic && { topics: values.topic }),
     ...(values.only !== undefined && { only: values.only }),
-  });
+  };
+  const results = plane === undefined ? runOnBoth(options) : run({ ...options, plane });
   for await (const result of results) {
     count(summary, result);
-    if (!values.json || result.differences.length > 0) console.log(formatResult(result));
+    console.log(formatResult(result));
   }
+  if (summary.total === 0) throw new Error('Cannot play anything: no scenario has that name');
   for (const [topic, { agree, total }] of Object.entries(summary.topics)) console.log(`${topic}: ${agree} of ${total}`);
   console.log(`${summary.agree} of ${summary.total} agree${summary.excused > 0 ? `, ${summary.excused} excused` : ''}`);
   if (values.json) console.log(JSON.stringify(summary));

@@ -18,6 +18,7 @@ import {
   type Fate,
   frameOf,
   IFINDEX,
+  INTERFACES,
   KERNEL_TICK,
   nanoseconds,
   type Side,
@@ -42,6 +43,7 @@ const MAX_ENTRIES: Readonly<Record<string, number>> = {
 const SECOND = 1_000_000;
 const MINUTE = 60 * SECOND;
 const QUIET_AFTER = 40 * SECOND;
+const STILL_AFTER = 10 * MINUTE;
 
 /** When the data plane is to be woken next: at a deadline, given in ticks, or at the next full second or minute. */
 export function nextWake(
@@ -51,7 +53,8 @@ export function nextWake(
   base: bigint,
   deadlines: readonly number[],
 ): number {
-  const step = now < touched + QUIET_AFTER || defends ? SECOND : MINUTE;
+  const idle = now - touched;
+  const step = idle < QUIET_AFTER || defends ? SECOND : idle < STILL_AFTER ? MINUTE : 10 * MINUTE;
   let next = (Math.floor(now / step) + 1) * step;
   for (const deadline of deadlines) {
     const due = Number((BigInt(deadline) * BigInt(TICK_NS) - base) / 1000n) + 1;
@@ -74,7 +77,7 @@ export class NodeTestPlane implements TestPlane {
   #touched = 0;
   #random: number;
 
-  constructor({ site, seed }: TestPlaneOptions) {
+  constructor({ site, seed, interfaces = INTERFACES }: TestPlaneOptions) {
     this.#random = seed;
     this.#plane = new NodePlane({
       now: () => nanoseconds(this.#now),
@@ -83,12 +86,6 @@ export class NodeTestPlane implements TestPlane {
       mtu: () => site.mtu,
       maxEntries: MAX_ENTRIES,
     });
-    const interfaces = new Map([
-      ['lo', 65_536],
-      ['lbc', 1500],
-      ['lbs', 1500],
-      ['or0', 1500],
-    ]);
     this.director = new MapDirector(this.#plane, { environment: createEnvironment({ interfaces }) });
     this.director.writeSettings(undefined, SMALL);
     this.#deadline = this.#findDeadline();

@@ -41,7 +41,16 @@ export interface TestPlane extends Ticking {
 export interface TestPlaneOptions {
   readonly site: Site;
   readonly seed: number;
+  /** Names and MTUs, as commands may ask for them. */
+  readonly interfaces?: ReadonlyMap<string, number>;
 }
+
+export const INTERFACES: ReadonlyMap<string, number> = new Map([
+  ['lo', 65_536],
+  ['lbc', 1500],
+  ['lbs', 1500],
+  ['or0', 1500],
+]);
 
 /** Microseconds of a kernel tick on the recording machine (HZ=100). */
 export const KERNEL_TICK = 10_000;

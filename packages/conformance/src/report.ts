@@ -12,11 +12,13 @@ export interface Result {
   readonly topic: string;
   readonly scenario: string;
   readonly differences: readonly Difference[];
+  /** Events that it is made of, where an excuse may be for one of them. */
+  readonly ops?: readonly string[];
   /** Why it may differ, from excused.json. */
   readonly excuse?: string;
 }
 
-/** Scenarios that may differ, by `topic/scenario` as printed, with a sentence each. */
+/** What may differ, with a sentence each: scenarios as `topic/scenario`, or all that have an event as `op NAME`. */
 export type Excuses = Readonly<Record<string, string>>;
 
 export const nameOf = ({ topic, scenario }: Pick<Result, 'topic' | 'scenario'>): string => `${topic}/${scenario}`;

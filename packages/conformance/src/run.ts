@@ -2,10 +2,11 @@
 
 import type { Names } from '@ipvsd/ipvsadm';
 import { openPorts, playScenario, type Scenario } from './events.ts';
+import { playIpvsadm } from './ipvsadm.ts';
 import { NodeTestPlane } from './node-plane.ts';
 import { behaviourFlows, type Flow, replay } from './packets.ts';
 import { Recordings } from './recordings.ts';
-import type { Excuses, Result } from './report.ts';
+import type { Difference, Excuses, Result } from './report.ts';
 import { nameOf } from './report.ts';
 import { type MakePlane, recordedNames } from './stage.ts';
 import { playStates, type StateSequence } from './states.ts';
@@ -24,6 +25,7 @@ export interface RunOptions {
 
 interface Context {
   readonly recordings: Recordings;
+  readonly plane: RunOptions['plane'];
   readonly makePlane: MakePlane;
   readonly names: Names;
   readonly wanted: (name: string) => boolean;
@@ -72,6 +74,12 @@ const packets: Topic = {
   },
 };
 
+const ipvsadm: Topic = {
+  name: 'ipvsadm',
+  file: 'ipvsadm.jsonl',
+  play: ({ recordings, plane, names, wanted }) => playIpvsadm(recordings.folder, plane, names, wanted),
+};
+
 export const TOPICS: readonly Topic[] = [
   scenarios('scheduling'),
   scenarios('behaviour'),
@@ -79,7 +87,25 @@ export const TOPICS: readonly Topic[] = [
   states('tcp-states'),
   states('sctp-states'),
   packets,
+  ipvsadm,
 ];
+
+/** Recordings of what this project does not do yet. */
+const NOT_PLAYED = ['sync.jsonl', 'sync-inject.jsonl'];
+
+/** On both planes: a scenario agrees where it does on each. */
+export async function* runOnBoth(options: Omit<RunOptions, 'plane'>): AsyncGenerator<Result> {
+  const inNode = new Map<string, Result>();
+  for await (const result of run({ ...options, plane: 'node' })) inNode.set(nameOf(result), result);
+  for await (const result of run({ ...options, plane: 'kernel' })) {
+    const on = (plane: string, { differences }: Result): Difference[] =>
+      differences.map((difference) => ({ ...difference, what: `${difference.what} (${plane})` }));
+    const other = inNode.get(nameOf(result))!;
+    const excuse = result.excuse ?? other.excuse;
+    const differences = [...on('kernel', result), ...on('Node', other)];
+    yield { ...result, differences, ...(excuse !== undefined && { excuse }) };
+  }
+}
 
 export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const recordings = new Recordings(options.folder);
@@ -89,8 +115,9 @@ export async function* run(options: RunOptions): AsyncGenerator<Result> {
   const wanted = (name: string): boolean => options.only === undefined || name.includes(options.only);
   try {
     for (const topic of topics) {
-      for await (const result of topic.play({ recordings, makePlane, names, wanted })) {
-        const excuse = options.excuses[nameOf(result)];
+      for await (const result of topic.play({ recordings, plane: options.plane, makePlane, names, wanted })) {
+        const excuse =
+          options.excuses[nameOf(result)] ?? result.ops?.map((op) => options.excuses[`op ${op}`]).find(Boolean);
         yield excuse === undefined || result.differences.length === 0 ? result : { ...result, excuse };
       }
     }
@@ -102,6 +129,9 @@ export async function* run(options: RunOptions): AsyncGenerator<Result> {
 function chosen({ topics }: RunOptions, recordings: Recordings): readonly Topic[] {
   if (topics === undefined) {
     const there = TOPICS.filter(({ file }) => recordings.has(file));
+    const known = [...TOPICS.map(({ file }) => file), 'ftp.jsonl', ...NOT_PLAYED];
+    const strange = recordings.files('.').filter((file) => file.endsWith('.jsonl') && !known.includes(file));
+    if (strange.length > 0) throw new Error(`Cannot play "${strange.join('", "')}": no topic knows that file`);
     if (there.length === 0) throw new Error(`Cannot play "${recordings.folder}": it has no file of any topic`);
     return there;
   }
@@ -121,5 +151,11 @@ async function planeMaker(plane: 'node' | 'kernel'): Promise<Maker> {
   if (plane === 'node') return { makePlane: (options) => new NodeTestPlane(options), close: () => {} };
   const { KernelTestPlane, KernelWorld } = await import('./kernel-plane.ts');
   const world = new KernelWorld();
-  return { makePlane: ({ site }) => new KernelTestPlane(world, site), close: () => world.close() };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      world.close();
+      process.exit(1);
+    });
+  }
+  return { makePlane: (options) => new KernelTestPlane(world, options), close: () => world.close() };
 }

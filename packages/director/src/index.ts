@@ -15,13 +15,16 @@ export type * from './command.ts';
 export type { Director, Totals } from './director.ts';
 export { builtInSchedulers, createEnvironment, type Environment, type EnvironmentOptions } from './environment.ts';
 export { DirectorError, type ErrorCode } from './errors.ts';
+export * from './mark-rule.ts';
 export { MemoryDirector, type MemoryDirectorOptions } from './memory-director.ts';
 export * from './model.ts';
 export * from './plane/kernel-director.ts';
 export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
+export * from './plane/mark-table.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
+export * from './plane/user-schedulers.ts';
 export {
   type OrderServers,
   reconcile,
@@ -32,4 +35,4 @@ export {
 } from './reconcile.ts';
 export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
 export { runningDaemon } from './sync-daemon.ts';
-export { acceptSysctl, defaultSysctls, isReadOnlySysctl } from './sysctls.ts';
+export { acceptSysctl, defaultSysctls, describeSysctls, isReadOnlySysctl, type SysctlDescription } from './sysctls.ts';

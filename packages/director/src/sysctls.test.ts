@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { DirectorError } from './errors.ts';
-import { acceptSysctl, defaultSysctls } from './sysctls.ts';
+import { acceptSysctl, defaultSysctls, describeSysctls } from './sysctls.ts';
 
 test.each([
   ['am_droprate', '-1', '-1'],
@@ -33,4 +33,22 @@ test.each([
 ])('%s takes "%s" as %s', (name, text, expected) => {
   const result = acceptSysctl(name, text, defaultSysctls().get(name) ?? '');
   expect(result instanceof DirectorError ? result.code : result).toBe(expected);
+});
+
+test('a refusal says what was to be done, what is there, and what would be right', () => {
+  const words = (name: string, text: string): string => {
+    const result = acceptSysctl(name, text, defaultSysctls().get(name) ?? '');
+    return result instanceof DirectorError ? result.message : result;
+  };
+  expect(words('drop_entry', '9')).toBe('Cannot set drop_entry to "9": it is 0, must be 0..3');
+  expect(words('debug_level', '1')).toBe('Cannot set debug_level to "1": it is read-only and stays 0');
+  expect(words('nosuch', '1')).toMatch(/^Cannot set nosuch to "1": there is no such setting, must be one of those/);
+});
+
+test('every setting has a sentence, and takes its own default unless it is read-only', () => {
+  for (const { name, initial, readOnly, sentence, takes } of describeSysctls()) {
+    expect(sentence, name).toMatch(/^[A-Z0-9].*\.$/);
+    expect(takes).not.toBe('');
+    if (!readOnly) expect(acceptSysctl(name, initial, initial)).toBe(initial);
+  }
 });

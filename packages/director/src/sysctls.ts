@@ -1,42 +1,68 @@
 /**
- * The settings of /proc/sys/net/ipv4/vs: names, defaults, and which texts each takes. Values are kept as the text a
+ * The settings of /proc/sys/net/ipv4/vs: names, defaults, a sentence each, and which texts each takes. Values are kept as the text a
  * reader of the file would see, since that is what operators write down and scripts compare.
  */
-import { DirectorError } from './errors.ts';
+import { DirectorError, type ErrorCode } from './errors.ts';
 
-interface Sysctl {
+/** A setting as it is shown to operators. */
+export interface SysctlDescription {
+  readonly name: string;
+  /** The value that it has unless somebody sets it. */
+  readonly initial: string;
+  readonly readOnly: boolean;
+  /** Whether packets or programs of ours ask for it; otherwise it is only kept, for scripts that set it. */
+  readonly hasEffect: boolean;
+  /** What it takes, as in "it must be ...". */
+  readonly takes: string;
+  readonly sentence: string;
+}
+
+interface Kind {
   readonly initial: string;
   readonly readOnly?: true;
+  readonly takes: string;
   /** The text to keep, or undefined when the kernel would answer EINVAL. */
   accept(text: string, current: string): string | undefined;
 }
 
-const integer = (initial: string): Sysctl => ({ initial, accept: acceptInteger });
+interface Sysctl extends Kind {
+  readonly sentence: string;
+  readonly hasEffect: boolean;
+}
 
-const between = (initial: string, low: number, high: number): Sysctl => ({
+const effective = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: true });
+const kept = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: false });
+
+const integer = (initial: string): Kind => ({ initial, takes: 'an integer', accept: acceptInteger });
+
+const between = (initial: string, low: number, high: number): Kind => ({
   initial,
+  takes: `${low}..${high}`,
   accept: (text) => within(acceptInteger(text), low, high),
 });
 
 const longestSeconds = Math.floor(0x7fffffff / 100);
 
 /** Seconds kept in clock ticks: what would overflow them is refused. */
-const seconds = (initial: string): Sysctl => ({
+const seconds = (initial: string): Kind => ({
   initial,
+  takes: `seconds, at most ${longestSeconds}`,
   accept: (text) => within(acceptInteger(text), -longestSeconds, longestSeconds),
 });
 
 /** 2 means "on by itself while memory is short"; as long as it is not, the setting reads back as 1. */
-const defence: Sysctl = {
+const defence: Kind = {
   initial: '0',
+  takes: '0..3',
   accept: (text) => {
     const value = within(acceptInteger(text), 0, 3);
     return value === '2' ? '1' : value;
   },
 };
 
-const powerOfTwo: Sysctl = {
+const powerOfTwo: Kind = {
   initial: '1',
+  takes: 'a power of two',
   accept: (text) => {
     const value = acceptInteger(text);
     return value !== undefined && Number(value) > 0 && Number.isInteger(Math.log2(Number(value))) ? value : undefined;
@@ -44,8 +70,9 @@ const powerOfTwo: Sysctl = {
 };
 
 /** "T P": the T-th packet of every P is announced. One number alone changes T. */
-const syncThreshold: Sysctl = {
+const syncThreshold: Kind = {
   initial: '3\t50',
+  takes: 'two numbers "T P" with T < P, or P 0',
   accept: (text, current) => {
     const words = text.trim().split(/\s+/).slice(0, 2).map(acceptInteger);
     const [threshold, period] = [words[0], words.length > 1 ? words[1] : current.split('\t')[1]];
@@ -56,8 +83,9 @@ const syncThreshold: Sysctl = {
 };
 
 /** Unsigned and wide: a negative number is passed over without an error, as the kernel does. */
-const unsignedLong = (initial: string): Sysctl => ({
+const unsignedLong = (initial: string): Kind => ({
   initial,
+  takes: 'an integer >= 0',
   accept: (text, current) => {
     const value = readInteger(text);
     return value === undefined ? undefined : value < 0 ? current : String(value);
@@ -65,40 +93,85 @@ const unsignedLong = (initial: string): Sysctl => ({
 });
 
 const sysctls: Readonly<Record<string, Sysctl>> = {
-  am_droprate: integer('10'),
-  amemthresh: integer('1024'),
-  backup_only: integer('0'),
-  cache_bypass: integer('0'),
-  conn_reuse_mode: integer('1'),
-  conntrack: integer('0'),
-  debug_level: { ...integer('0'), readOnly: true },
-  drop_entry: defence,
-  drop_packet: defence,
-  expire_nodest_conn: integer('0'),
-  expire_quiescent_template: integer('0'),
-  ignore_tunneled: integer('0'),
-  lblc_expiration: seconds('86400'),
-  lblcr_expiration: seconds('86400'),
-  nat_icmp_send: integer('0'),
-  pmtu_disc: integer('1'),
-  run_estimation: integer('1'),
-  schedule_icmp: integer('0'),
-  secure_tcp: defence,
-  sloppy_sctp: integer('0'),
-  sloppy_tcp: integer('0'),
-  snat_reroute: integer('1'),
-  sync_persist_mode: integer('0'),
-  sync_ports: powerOfTwo,
-  sync_qlen_max: unsignedLong('4096'),
-  sync_refresh_period: seconds('0'),
-  sync_retries: between('0', 0, 3),
-  sync_sock_size: integer('0'),
-  sync_threshold: syncThreshold,
-  sync_version: between('1', 0, 1),
+  am_droprate: effective(integer('10'), 'In mode 3 of drop_packet every how many first packets one is dropped.'),
+  amemthresh: effective(
+    integer('1024'),
+    'Free memory for connections, in pages, below which the defence counts it as short.',
+  ),
+  backup_only: effective(integer('0'), '1: while a backup sync daemon runs nothing is balanced here.'),
+  cache_bypass: effective(
+    integer('0'),
+    '1: packets of a firewall-mark service without a usable real server go to their own destination.',
+  ),
+  conn_reuse_mode: effective(
+    integer('1'),
+    'Bits: when a client may use the port of a finished connection for a new one (1: finished; 2: also FIN_WAIT under DR and TUN); 0: never.',
+  ),
+  conntrack: kept(integer('0'), "1: connections are kept in netfilter's connection tracking too."),
+  debug_level: kept({ ...integer('0'), readOnly: true }, "How much the kernel's module would log; nothing here."),
+  drop_entry: effective(
+    defence,
+    'Abandoned-looking connections are dropped early: 0 off, 1 while memory is short, 3 always.',
+  ),
+  drop_packet: effective(defence, 'Some first packets are dropped: 0 off, 1 while memory is short, 3 always.'),
+  expire_nodest_conn: effective(
+    integer('0'),
+    '1: connections of a removed real server end at once; 0: their packets are dropped until they time out.',
+  ),
+  expire_quiescent_template: effective(integer('0'), '1: persistence does not lead to a real server of weight 0.'),
+  ignore_tunneled: kept(
+    integer('0'),
+    '1: packets of protocols that are not balanced are not scheduled after decapsulation either.',
+  ),
+  lblc_expiration: effective(seconds('86400'), 'Seconds after which lblc forgets a destination that nobody asked for.'),
+  lblcr_expiration: effective(
+    seconds('86400'),
+    'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
+  ),
+  nat_icmp_send: kept(integer('0'), '1: a real server behind NAT whose connection is unknown hears port unreachable.'),
+  pmtu_disc: kept(integer('1'), '1: packets too large for a tunnel are answered with the MTU that fits.'),
+  run_estimation: effective(integer('1'), '0: statistics and rates stand still.'),
+  schedule_icmp: kept(
+    integer('0'),
+    '1: ICMP errors about unknown connections of a service are scheduled like a first packet.',
+  ),
+  secure_tcp: effective(
+    defence,
+    'TCP under NAT is established only after the whole handshake: 0 off, 1 while memory is short, 3 always.',
+  ),
+  sloppy_sctp: effective(integer('0'), '1: any SCTP packet but ABORT may open a connection.'),
+  sloppy_tcp: effective(
+    integer('0'),
+    '1: any TCP segment but a reset may open a connection, as after a failover without sync.',
+  ),
+  snat_reroute: kept(integer('1'), '1: translated replies are routed as if the director had sent them.'),
+  sync_persist_mode: kept(integer('0'), '1: of persistent services only templates are synced.'),
+  sync_ports: kept(powerOfTwo, 'Ports, and threads, that the sync daemon uses; a power of two.'),
+  sync_qlen_max: kept(unsignedLong('4096'), 'Sync messages that may wait.'),
+  sync_refresh_period: kept(
+    seconds('0'),
+    'Seconds after which a connection is synced again when its end has moved; 0: by packets alone.',
+  ),
+  sync_retries: kept(between('0', 0, 3), 'How often a sync is repeated within the refresh period, 0 to 3.'),
+  sync_sock_size: kept(integer('0'), "Bytes of the sync sockets' buffers; 0: the system's default."),
+  sync_threshold: kept(syncThreshold, 'Two numbers T and P: a connection is synced at its T-th packet of every P.'),
+  sync_version: kept(between('1', 0, 1), 'Format of sync messages: 1, or 0 for the oldest peers.'),
 };
 
 export function defaultSysctls(): ReadonlyMap<string, string> {
   return new Map(Object.entries(sysctls).map(([name, sysctl]) => [name, sysctl.initial]));
+}
+
+/** All settings by name, in words. */
+export function describeSysctls(): readonly SysctlDescription[] {
+  return Object.entries(sysctls).map(([name, { initial, readOnly = false, hasEffect, takes, sentence }]) => ({
+    name,
+    initial,
+    readOnly,
+    hasEffect,
+    takes,
+    sentence,
+  }));
 }
 
 export function isReadOnlySysctl(name: string): boolean {
@@ -108,10 +181,11 @@ export function isReadOnlySysctl(name: string): boolean {
 /** The text that stands in the file after `value` was written to it. */
 export function acceptSysctl(name: string, value: string, current: string): string | DirectorError {
   const sysctl = sysctls[name];
-  if (!sysctl) return new DirectorError('ENOENT', `Cannot set sysctl "${name}": there is no such setting`);
-  if (sysctl.readOnly) return new DirectorError('EACCES', `Cannot set sysctl "${name}": it is read-only`);
-  const text = sysctl.accept(value, current);
-  return text ?? new DirectorError('EINVAL', `Cannot set sysctl "${name}": it does not take "${value}"`);
+  const refuse = (code: ErrorCode, reason: string): DirectorError =>
+    new DirectorError(code, `Cannot set ${name} to "${value}": ${reason}`);
+  if (!sysctl) return refuse('ENOENT', 'there is no such setting, must be one of those that `ipvsd settings` lists');
+  if (sysctl.readOnly) return refuse('EACCES', `it is read-only and stays ${current}`);
+  return sysctl.accept(value, current) ?? refuse('EINVAL', `it is ${current}, must be ${sysctl.takes}`);
 }
 
 function acceptInteger(text: string): string | undefined {

@@ -58,7 +58,11 @@ export const REASONS = {
     'tooLong',
     'The packet does not fit on the way to its real server. Where it may not be fragmented, the client is told what fits.',
   ),
-  noServer: reason('drop', 'noServer', 'A virtual service has no real server with a weight above 0 and room for more.'),
+  noServer: reason(
+    'drop',
+    'noServer',
+    'A virtual service has no real server that takes the packet; the client hears ICMP port unreachable.',
+  ),
   tableFull: reason(
     'drop',
     'tableFull',

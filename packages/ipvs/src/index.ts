@@ -1,5 +1,5 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
-export { compiledPrograms } from './compiled.ts';
+export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
@@ -25,3 +25,4 @@ export * from './service/mark.ts';
 export * from './service/service.ts';
 export * from './service/statistics.ts';
 export * from './settings.ts';
+export { schedulers } from './stages.ts';

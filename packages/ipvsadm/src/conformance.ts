@@ -1,5 +1,5 @@
 /**
- * Plays recorded command lines (`ipvsadm.jsonl` of a folder laid out like /work/shared/golden/open) and compares what we
+ * Plays recorded command lines (`ipvsadm.jsonl` of a folder of recordings) and compares what we
  * say and what we keep with the real ipvsadm on a real kernel: stdout, stderr and status byte for byte, and the table
  * after every step. Where the recording shows the kernel's hash order, virtual services are compared as a set.
  */

@@ -20,6 +20,7 @@ const NUMBERS = {
     sendto: 44,
     recvfrom: 45,
     bind: 49,
+    listen: 50,
     getsockname: 51,
     setsockopt: 54,
     getsockopt: 55,
@@ -33,6 +34,9 @@ const NUMBERS = {
     unshare: 272,
     setns: 308,
     bpf: 321,
+    io_uring_setup: 425,
+    io_uring_enter: 426,
+    io_uring_register: 427,
   },
   arm64: {
     close: 57,
@@ -43,6 +47,7 @@ const NUMBERS = {
     sendto: 206,
     recvfrom: 207,
     bind: 200,
+    listen: 201,
     getsockname: 204,
     setsockopt: 208,
     getsockopt: 209,
@@ -56,6 +61,9 @@ const NUMBERS = {
     unshare: 97,
     setns: 268,
     bpf: 280,
+    io_uring_setup: 425,
+    io_uring_enter: 426,
+    io_uring_register: 427,
   },
 } as const;
 

@@ -83,18 +83,6 @@ export class BuildTime {
     if (known !== undefined) return known;
     const record: ModuleRecord = { exports: {}, scope: () => undefined };
     this.#modules.set(file.fileName, record);
-    const { outputText, sourceMapText = '' } = ts.transpileModule(file.text, {
-      fileName: file.fileName,
-      compilerOptions: {
-        target: ts.ScriptTarget.ES2022,
-        module: ts.ModuleKind.CommonJS,
-        isolatedModules: true,
-        sourceMap: true,
-        inlineSources: false,
-        removeComments: true,
-      },
-      transformers: { before: [markFunctions] },
-    });
     const mark = (key: string, value: object, scope: ScopeLookup): unknown => {
       const node = this.#nodeAt(file, key);
       if (node !== undefined && !this.#functions.has(value)) this.#functions.set(value, { node, scope });
@@ -105,11 +93,11 @@ export class BuildTime {
     };
     const require = (specifier: string): unknown => this.#require(specifier, file);
     try {
-      const code = outputText.replace(/\n\/\/# sourceMappingURL=.*\s*$/, '\n');
+      const code = transpile(file, false).outputText;
       const run = vm.compileFunction(code, ['exports', 'require', '$function', '$scope'], { filename: file.fileName });
       run(record.exports, require, mark, scope);
     } catch (error) {
-      throw error instanceof CompileError ? error : this.#failure(file, error, sourceMapText);
+      throw error instanceof CompileError ? error : failure(file, error);
     }
     return record;
   }
@@ -128,23 +116,6 @@ export class BuildTime {
     throw new CompileError(diagnosticAt(placeOf(node ?? from), say.foreignImport(specifier)));
   }
 
-  /** The place in the source where an exception came from, as far as the stack tells. */
-  #failure(file: ts.SourceFile, error: unknown, sourceMapText: string): CompileError {
-    const text = error instanceof Error ? error.message : String(error);
-    const stack = error instanceof Error ? (error.stack ?? '') : '';
-    const frame = stack.split('\n').find((line) => line.includes(file.fileName));
-    const at = /:(\d+):(\d+)\)?$/.exec(frame ?? '');
-    let start = 0;
-    if (at !== null && sourceMapText !== '') {
-      const map = new SourceMap(JSON.parse(sourceMapText));
-      const entry = map.findEntry(Number(at[1]) - 1, Number(at[2]) - 1);
-      if ('originalLine' in entry) {
-        start = ts.getPositionOfLineAndCharacter(file, entry.originalLine, entry.originalColumn);
-      }
-    }
-    return new CompileError(diagnosticAt({ file, start }, say.buildTimeFailure(text)));
-  }
-
   #nodeAt(file: ts.SourceFile, key: string): ts.FunctionLikeDeclaration | undefined {
     let nodes = this.#nodes.get(file.fileName);
     if (nodes === undefined) {
@@ -154,6 +125,37 @@ export class BuildTime {
     }
     return nodes.get(key);
   }
+}
+
+/** CommonJS with marked functions. A source map takes time to make and is only asked for when something went wrong. */
+const transpile = (file: ts.SourceFile, sourceMap: boolean): ts.TranspileOutput =>
+  ts.transpileModule(file.text, {
+    fileName: file.fileName,
+    compilerOptions: {
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.CommonJS,
+      isolatedModules: true,
+      removeComments: true,
+      sourceMap,
+    },
+    transformers: { before: [markFunctions] },
+  });
+
+/** The place in the source where an exception came from, as far as the stack tells. */
+function failure(file: ts.SourceFile, error: unknown): CompileError {
+  const text = error instanceof Error ? error.message : String(error);
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const frame = stack.split('\n').find((line) => line.includes(file.fileName));
+  const at = /:(\d+):(\d+)\)?$/.exec(frame ?? '');
+  let start = 0;
+  if (at !== null) {
+    const map = new SourceMap(JSON.parse(transpile(file, true).sourceMapText!));
+    const entry = map.findEntry(Number(at[1]) - 1, Number(at[2]) - 1);
+    if ('originalLine' in entry) {
+      start = ts.getPositionOfLineAndCharacter(file, entry.originalLine, entry.originalColumn);
+    }
+  }
+  return new CompileError(diagnosticAt({ file, start }, say.buildTimeFailure(text)));
 }
 
 /** Exported names live on `exports` only, others in the module's scope only. */

@@ -14,11 +14,13 @@ import { irMaps, irStructs } from './ir-module.ts';
 import { lowerProgram } from './lower/entry.ts';
 import { TooManyErrors, Unit } from './lower/unit.ts';
 import { isMap, isProgram, type ProgramValue } from './lower/value.ts';
-import { loadProgram, type Overlay, type Source } from './program.ts';
+import { loadProgram, type ModuleNames, type Overlay, type Source } from './program.ts';
 
 export interface CompileOptions {
   /** Texts that stand in for files, by absolute path. */
   readonly files?: Overlay;
+  /** Sources that a module's name means for every file, by that name: `{ 'ipvsd/scheduler': '/path/user.ts' }`. */
+  readonly modules?: ModuleNames;
   /** What paths in the output are relative to; the folder of the nearest package.json where not given. */
   readonly root?: string;
   /** Stop at the IR. */
@@ -36,7 +38,7 @@ export interface CompileResult {
 
 /** From an entry .ts file to maps and programs, or to what is wrong with it. */
 export function compile(entryFile: string, options: CompileOptions = {}): CompileResult {
-  const { source, diagnostics } = loadProgram(entryFile, options.files);
+  const { source, diagnostics } = loadProgram(entryFile, options.files, options.modules);
   if (source === undefined || diagnostics.length > 0) return { diagnostics };
   const unit = new Unit(source, new BuildTime(source));
   try {

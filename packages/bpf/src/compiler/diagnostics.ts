@@ -267,7 +267,6 @@ export const say = {
   subprogramValue: (what: string) => message(5015, `Cannot pass ${what} to a subprogram`),
   unrollTooLong: (count: number) => message(5016, `Cannot unroll ${count} rounds: at most 1024`),
   missingReturn: (name: string) => message(5017, `Cannot use the result of "${name}": it may end without a return`),
-  closureLoop: () => message(5018, 'Cannot compile this loop body: write loop(n, (i) => { ...; return 0; })'),
   subprogramResult: () =>
     message(
       5022,

@@ -2,21 +2,26 @@
  * The first step: a `ts.Program` over an entry file and all it imports, and what TypeScript itself has to say about it.
  *
  * Only the ES library types are loaded (no DOM, no Node): the check takes a fraction of a second and nothing that the kernel
- * lacks is even named. `@ipvsd/bpf` means this very package, its sources when we run from source and its build otherwise.
+ * lacks is even named. `@ipvsd/bpf` means this very package, its sources when we run from source and its build otherwise; in
+ * a bundle, the declarations that the build has put beside it.
  */
+import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { type Diagnostic, diagnosticAt, say } from './diagnostics.ts';
 
 const HERE = fileURLToPath(import.meta.url);
-/** `src` or `dist` of this package. */
-const PACKAGE_ROOT = resolve(dirname(HERE), '..');
+/** `src` or `dist` of this package, or the language's declarations beside a bundle. */
+const LANGUAGE_ROOT = ['..', '../kernel/bpf']
+  .map((folder) => resolve(dirname(HERE), folder))
+  .find((folder) => existsSync(resolve(folder, 'language')));
 const EXTENSION = HERE.endsWith('.ts') ? '.ts' : '.d.ts';
-const LANGUAGE_FOLDER = `${resolve(PACKAGE_ROOT, 'language')}/`;
-const LANGUAGE_FILES = new Set(['index', 'map-store', 'spec'].map((name) => resolve(PACKAGE_ROOT, name + EXTENSION)));
+const inLanguage = (name: string): string => resolve(LANGUAGE_ROOT ?? dirname(HERE), name);
+const LANGUAGE_FOLDER = `${inLanguage('language')}/`;
+const LANGUAGE_FILES = new Set(['index', 'map-store', 'spec'].map((name) => inLanguage(name + EXTENSION)));
 
-const OPTIONS: ts.CompilerOptions = {
+const BASE_OPTIONS: ts.CompilerOptions = {
   target: ts.ScriptTarget.ES2023,
   lib: ['lib.es2023.d.ts'],
   module: ts.ModuleKind.ESNext,
@@ -30,8 +35,18 @@ const OPTIONS: ts.CompilerOptions = {
   noFallthroughCasesInSwitch: false,
   skipLibCheck: true,
   isolatedModules: true,
-  paths: { '@ipvsd/bpf': [resolve(PACKAGE_ROOT, `index${EXTENSION}`)] },
 };
+
+/** Sources that a module's name means, wherever the file lies that imports it. */
+export type ModuleNames = Readonly<Record<string, string>>;
+
+const optionsFor = (modules: ModuleNames): ts.CompilerOptions => ({
+  ...BASE_OPTIONS,
+  paths: {
+    '@ipvsd/bpf': [inLanguage(`index${EXTENSION}`)],
+    ...Object.fromEntries(Object.entries(modules).map(([name, path]) => [name, [path]])),
+  },
+});
 
 /** Texts that stand in for files on disk (tests, editors). */
 export type Overlay = Readonly<Record<string, string>>;
@@ -49,10 +64,15 @@ export interface Source {
 /** Whether a file belongs to the language itself, whose meaning is known and not compiled. */
 export const isLanguageFile = (path: string): boolean => LANGUAGE_FILES.has(path) || path.startsWith(LANGUAGE_FOLDER);
 
-export function loadProgram(entryFile: string, overlay: Overlay = {}): { source?: Source; diagnostics: Diagnostic[] } {
+export function loadProgram(
+  entryFile: string,
+  overlay: Overlay = {},
+  modules: ModuleNames = {},
+): { source?: Source; diagnostics: Diagnostic[] } {
   const path = resolve(entryFile);
-  const host = hostOver(overlay);
-  const program = ts.createProgram([path], OPTIONS, host);
+  const options = optionsFor(modules);
+  const host = hostOver(overlay, options);
+  const program = ts.createProgram([path], options, host);
   const entry = program.getSourceFile(path);
   if (entry === undefined) return { diagnostics: [diagnosticAt(undefined, say.noSuchFile(path))] };
   const files = program.getSourceFiles().filter((file) => !file.isDeclarationFile && !isLanguageFile(file.fileName));
@@ -60,17 +80,17 @@ export function loadProgram(entryFile: string, overlay: Overlay = {}): { source?
     ...program.getSyntacticDiagnostics(file).map(fromTypeScript),
     ...program.getSemanticDiagnostics(file).map(fromTypeScript),
   ]);
-  const cache = ts.createModuleResolutionCache(dirname(path), (name) => name, OPTIONS);
+  const cache = ts.createModuleResolutionCache(dirname(path), (name) => name, options);
   const resolveImport = (specifier: string, from: string): string | undefined =>
-    ts.resolveModuleName(specifier, from, OPTIONS, host, cache).resolvedModule?.resolvedFileName;
+    ts.resolveModuleName(specifier, from, options, host, cache).resolvedModule?.resolvedFileName;
   return { source: { program, checker: program.getTypeChecker(), entry, files, resolve: resolveImport }, diagnostics };
 }
 
 /** Library and language files never change while a process runs: parsing them once is most of the cost of a small compile. */
 const parsed = new Map<string, ts.SourceFile>();
 
-function hostOver(overlay: Overlay): ts.CompilerHost {
-  const host = ts.createCompilerHost(OPTIONS, true);
+function hostOver(overlay: Overlay, compilerOptions: ts.CompilerOptions): ts.CompilerHost {
+  const host = ts.createCompilerHost(compilerOptions, true);
   const read = host.readFile.bind(host);
   const exists = host.fileExists.bind(host);
   const parse = host.getSourceFile.bind(host);

@@ -582,7 +582,9 @@ export class RandomProgram {
       case 1:
       case 2:
         // TypeScript minds two literals that are never equal.
-        return `${n().replace(/^\w+$/, 'u32($&)')} ${random.pick(['===', '!==', '<', '<=', '>', '>='])} ${n()}`;
+        return random.chance(50)
+          ? `u32(${n()}) ${random.pick(['===', '!=='])} ${n()}`
+          : `${n()} ${random.pick(['<', '<=', '>', '>='])} ${n()}`;
       case 3:
         return `(${n()} & ${random.pick(['1', '2', '0x10', '0x80000000'])}) ${random.pick(['===', '!=='])} 0`;
       case 4:

@@ -3,7 +3,6 @@ import { bytesOf, htons, ntohs, type View } from '@ipvsd/bpf';
 import {
   AF_INET,
   AF_INET6,
-  SCHEDULER_NAMES,
   SERVICE_ONE_PACKET,
   SERVICE_PERSISTENT,
   ServiceKey,
@@ -21,6 +20,7 @@ import {
   type TunnelChecksum,
   type TunnelType,
 } from '../model.ts';
+import type { SchedulerNames } from './scheduler-names.ts';
 
 export const FAMILY_NUMBERS = { ipv4: AF_INET, ipv6: AF_INET6 } as const satisfies Record<Family, number>;
 export const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const satisfies Record<Protocol, number>;
@@ -68,9 +68,14 @@ export function idOf(key: View<(typeof ServiceKey)['fields']>): ServiceId {
 const SCHEDULER_FLAG_SHIFT = 3;
 const ENGINES = [null, 'sip'] as const;
 
-export function storeSettings(service: StoredService, family: Family, settings: ServiceSettings): void {
+export function storeSettings(
+  service: StoredService,
+  family: Family,
+  settings: ServiceSettings,
+  schedulers: SchedulerNames,
+): void {
   const { persistence } = settings;
-  service.scheduler = SCHEDULER_NAMES.indexOf(settings.scheduler);
+  service.scheduler = schedulers.numberOf(settings.scheduler);
   service.flags =
     (persistence ? SERVICE_PERSISTENT : 0) |
     (settings.onePacket ? SERVICE_ONE_PACKET : 0) |
@@ -85,12 +90,12 @@ export function storeSettings(service: StoredService, family: Family, settings: 
   service.engine = Math.max(0, ENGINES.indexOf(settings.persistenceEngine as 'sip' | null));
 }
 
-export function loadSettings(service: StoredService, family: Family): ServiceSettings {
+export function loadSettings(service: StoredService, family: Family, schedulers: SchedulerNames): ServiceSettings {
   const [a = 0, b = 0, c = 0, d = 0] = bytesOf(service.netmask);
   const netmask = family === 'ipv6' ? service.prefix : ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
   const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
   return {
-    scheduler: SCHEDULER_NAMES[service.scheduler] ?? 'none',
+    scheduler: schedulers.nameOf(service.scheduler),
     schedulerFlags: (service.flags >> SCHEDULER_FLAG_SHIFT) & 7,
     persistence: persistent ? { timeoutSeconds: service.timeout, netmask } : null,
     persistenceEngine: ENGINES[service.engine] ?? null,

@@ -25,9 +25,10 @@ import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
+import { SchedulerNames } from './scheduler-names.ts';
 import { fillSettings, liveSysctls } from './settings-codec.ts';
 import { StatsReader } from './stats.ts';
-import { type Stored, StoredTable, supportedSchedulers } from './stored-table.ts';
+import { type Stored, StoredTable } from './stored-table.ts';
 
 export interface MapDirectorOptions {
   /** What the host says of interfaces and addresses. */
@@ -41,16 +42,18 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   readonly connectionTableSize = 4096;
   readonly plane: P;
   readonly #environment: Environment;
+  readonly #schedulers: SchedulerNames;
   readonly #stats: StatsReader;
   readonly #stored: StoredTable;
 
   constructor(plane: P, options: MapDirectorOptions = {}) {
     this.plane = plane;
     const host = options.environment ?? createEnvironment();
-    const schedulers = new Set(supportedSchedulers());
+    const schedulers = new SchedulerNames(plane);
     this.#environment = { ...host, hasScheduler: (name) => schedulers.has(name) };
+    this.#schedulers = schedulers;
     this.#stats = new StatsReader(plane);
-    this.#stored = new StoredTable(plane, this.#stats, () => this.#ticks());
+    this.#stored = new StoredTable(plane, this.#stats, schedulers, () => this.#ticks());
   }
 
   execute(command: Command): void {
@@ -63,6 +66,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     { atomic }: { readonly atomic: boolean },
   ): readonly (DirectorError | undefined)[] {
     return this.plane.exclusively(() => {
+      this.#schedulers.refresh();
       const before = this.#readFor(commands);
       const document = readDocument(this.plane.store(registry));
       const draft = new TableDraft(tableOf(before, document), this.#environment);
@@ -77,10 +81,12 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   }
 
   table(): ServiceTable {
+    this.#schedulers.refresh();
     return tableOf(this.#stored.readAll(), readDocument(this.plane.store(registry)));
   }
 
   service(id: ServiceId): VirtualService | undefined {
+    this.#schedulers.refresh();
     const stored = this.#stored.read(id);
     const document = readDocument(this.plane.store(registry));
     return stored && withLocalAddresses(stored.service, document);
@@ -194,6 +200,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       daemons: after.daemons,
       sysctls: Object.fromEntries([...after.sysctls].filter(([name, value]) => defaults.get(name) !== value)),
       localAddresses: Object.fromEntries(local),
+      schedulers: before.schedulers,
     };
     if (JSON.stringify(document) === JSON.stringify(before)) return;
     writeDocument(this.plane.store(registry), document);

@@ -18,6 +18,8 @@ export interface Document {
   readonly sysctls: Readonly<Record<string, string>>;
   /** By `serviceKey`; only where there are any. */
   readonly localAddresses: Readonly<Record<string, readonly Address[]>>;
+  /** Operators' own schedulers, by name: the place of the program in the table `schedulers`, and its source. */
+  readonly schedulers?: Readonly<Record<string, { readonly number: number; readonly file: string }>> | undefined;
 }
 
 const EMPTY: Document = { timeouts: { tcp: 900, tcpFin: 120, udp: 300 }, daemons: [], sysctls: {}, localAddresses: {} };

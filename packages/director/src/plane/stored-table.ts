@@ -18,7 +18,6 @@ import {
   type Prepared,
   RETIRE,
   REVIVE,
-  SCHEDULER_NAMES,
   SCHEDULERS,
   ServerOrder,
   ServiceKey,
@@ -60,6 +59,7 @@ import {
   tunnelOf,
 } from './codec.ts';
 import type { Plane } from './plane.ts';
+import type { SchedulerNames } from './scheduler-names.ts';
 import type { StatsReader } from './stats.ts';
 
 type ServiceRecord = View<(typeof StoredService)['fields']>;
@@ -85,6 +85,7 @@ const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(in
 export class StoredTable {
   readonly #plane: Plane;
   readonly #stats: StatsReader;
+  readonly #schedulers: SchedulerNames;
   readonly #services: MapStore;
   readonly #servers: MapStore;
   readonly #members: MapStore;
@@ -94,9 +95,10 @@ export class StoredTable {
   readonly #now: () => number;
 
   /** `now` in ticks, by the data plane's clock. */
-  constructor(plane: Plane, stats: StatsReader, now: () => number) {
+  constructor(plane: Plane, stats: StatsReader, schedulers: SchedulerNames, now: () => number) {
     this.#plane = plane;
     this.#stats = stats;
+    this.#schedulers = schedulers;
     this.#services = plane.store(services);
     this.#servers = plane.store(servers);
     this.#members = plane.store(members);
@@ -128,7 +130,7 @@ export class StoredTable {
     const realServers = numbers.map((number) => this.#decodeServer(number));
     const service = {
       id,
-      ...loadSettings(record, id.family),
+      ...loadSettings(record, id.family, this.#schedulers),
       realServers,
       localAddresses: [],
       ...this.#stats.service(record.index),
@@ -175,7 +177,7 @@ export class StoredTable {
       return;
     }
     const record = before === undefined ? this.#newRecord(allocator) : StoredService.on(bytesOf(before.record).slice());
-    storeSettings(record, wanted.id.family, wanted);
+    storeSettings(record, wanted.id.family, wanted, this.#schedulers);
     if (wanted.id.kind === 'fwmark') record.mark = wanted.id.fwmark;
     else record.port = htons(wanted.id.port);
     const newScheduler = before === undefined || before.record.scheduler !== record.scheduler;
@@ -256,7 +258,7 @@ export class StoredTable {
       tunnelType: type,
       tunnelFlags: flags,
       tunnelPort: htons(server.tunnel.port),
-      weight: Math.min(server.weight, 65_535),
+      weight: server.weight,
       upper: server.upperThreshold,
       lower: server.lowerThreshold,
     });
@@ -288,7 +290,9 @@ export class StoredTable {
       const { weight, lastWeight, address, port } = this.serverRecord(number);
       return { server: number, weight, lastWeight, address: foldAddress(address), port: ntohs(port) };
     });
-    const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? EMPTY;
+    // An operator's own begins anew when its list changes, and remembers when a real server is edited.
+    const unprepared = change.kind === 'edit' ? remembered : EMPTY;
+    const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? unprepared;
     this.#states.update(key, bytesOf(ServiceState.create({ cursor, current, maximum, divisor })));
     if (scheduler?.table === undefined) {
       record.table = 0;
@@ -394,8 +398,3 @@ function sameSettings(a: RealServerSettings, b: RealServerSettings): boolean {
 
 const full = (what: string): DirectorError =>
   new DirectorError('ENOMEM', `Cannot add: all numbers for ${what} are taken`);
-
-export const supportedSchedulers = (): string[] => [
-  'none',
-  ...SCHEDULERS.map(({ number }) => SCHEDULER_NAMES[number] ?? ''),
-];

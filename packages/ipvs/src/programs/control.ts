@@ -1,7 +1,7 @@
 /**
  * What user space asks the kernel side to do, because only there it happens between packets and never over their counts.
  */
-import { assign, be16, struct, syscallProgram, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
+import { assign, be16, struct, syscallProgram, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { connections } from '../connection/connection.ts';
 import { dropChain, lowMark } from '../connection/lifecycle.ts';
 import { startSweeping, sweepAll, sweeper } from '../connection/sweep.ts';
@@ -38,8 +38,7 @@ export const ServerOrder = struct('server_order', {
   tunnelType: u8,
   tunnelFlags: u8,
   tunnelPort: be16,
-  weight: u16,
-  reserved: u16,
+  weight: u32,
   upper: u32,
   lower: u32,
   service: u32,

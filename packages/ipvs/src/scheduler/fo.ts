@@ -1,5 +1,5 @@
 /** Weighted fail over: everything to the real server of the greatest weight that is not overloaded. */
-import { loop, type u16, type u32 } from '@ipvsd/bpf';
+import { loop, type u32 } from '@ipvsd/bpf';
 import { EMPTY, isEligible, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
 
 export const fo: Scheduler = {
@@ -7,7 +7,7 @@ export const fo: Scheduler = {
   number: 11,
   schedule(service) {
     let chosen: u32 = NONE;
-    let greatest: u16 = 0;
+    let greatest: u32 = 0;
     loop(service.count, (place) => {
       const server = memberAt(service, place);
       if (server === null || !isEligible(server) || server.weight <= greatest) return 0;

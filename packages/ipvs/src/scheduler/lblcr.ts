@@ -3,11 +3,11 @@
  * loaded first. When that one is busy the set grows by who is least loaded of all; when it has not changed for a day its
  * most loaded member goes.
  */
-import { assign, loop, stack, type u16, u32 } from '@ipvsd/bpf';
+import { assign, loop, stack, u32 } from '@ipvsd/bpf';
 import type { Service } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
 import { isBusy, type Locality, LocalityKey, localities, MAX_SET, remember, servingAt } from './locality.ts';
-import { EMPTY, isOverloaded, NONE, overhead, type Scheduler } from './scheduler.ts';
+import { EMPTY, isLighter, isOverloaded, NONE, overhead, type Scheduler } from './scheduler.ts';
 import { wlc } from './wlc.ts';
 
 export const lblcr: Scheduler = {
@@ -43,7 +43,7 @@ export const lblcr: Scheduler = {
 function leastLoaded(service: Service, set: Locality): u32 {
   let chosen: u32 = NONE;
   let least: u32 = 0;
-  let weight: u16 = 0;
+  let weight: u32 = 0;
   loop(MAX_SET, (i) => {
     if (i >= set.count) return 1;
     const number = set.servers.get((set.count - 1 - i) & (MAX_SET - 1));
@@ -52,7 +52,7 @@ function leastLoaded(service: Service, set: Locality): u32 {
     // Where the search begins an overloaded one is passed over; a later one that is less loaded is taken all the same.
     if (chosen === NONE && isOverloaded(server)) return 0;
     const load = u32(overhead(server));
-    if (chosen === NONE || load * weight < least * server.weight) {
+    if (chosen === NONE || isLighter(load, server.weight, least, weight)) {
       least = load;
       weight = server.weight;
       chosen = number;
@@ -65,14 +65,14 @@ function leastLoaded(service: Service, set: Locality): u32 {
 function removeMostLoaded(service: Service, set: Locality): void {
   let place: u32 = MAX_SET;
   let most: u32 = 0;
-  let weight: u16 = 0;
+  let weight: u32 = 0;
   loop(MAX_SET, (i) => {
     if (i >= set.count) return 1;
     const at = (set.count - 1 - i) & (MAX_SET - 1);
     const server = servingAt(service, set.servers.get(at));
     if (server === null || server.weight === 0) return 0;
     const load = u32(overhead(server));
-    if (place === MAX_SET || load * weight > most * server.weight) {
+    if (place === MAX_SET || isLighter(most, weight, load, server.weight)) {
       most = load;
       weight = server.weight;
       place = at;

@@ -1,6 +1,6 @@
 /** Never queue: the first idle real server however light, and only where all are busy the shortest expected delay. */
-import { loop, type u16, u32 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
+import { loop, u32 } from '@ipvsd/bpf';
+import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
 
 export const nq: Scheduler = {
   name: 'nq',
@@ -8,12 +8,12 @@ export const nq: Scheduler = {
   schedule(service) {
     let chosen: u32 = NONE;
     let least: u32 = 0;
-    let weight: u16 = 0;
+    let weight: u32 = 0;
     loop(service.count, (place) => {
       const server = memberAt(service, place);
       if (server === null || !isEligible(server)) return 0;
       const delay = u32(server.active + 1);
-      if (chosen === NONE || delay === 1 || delay * weight < least * server.weight) {
+      if (chosen === NONE || delay === 1 || isLighter(delay, server.weight, least, weight)) {
         least = delay;
         weight = server.weight;
         chosen = memberNumber(service, place);

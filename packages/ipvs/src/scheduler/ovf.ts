@@ -2,7 +2,7 @@
  * Overflow: the real server of the greatest weight until it has that many active connections, then the next. One more than
  * the weight fits, as the count is taken before the connection.
  */
-import { loop, type u16, type u32 } from '@ipvsd/bpf';
+import { loop, type u32 } from '@ipvsd/bpf';
 import { EMPTY, isEligible, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
 
 export const ovf: Scheduler = {
@@ -10,7 +10,7 @@ export const ovf: Scheduler = {
   number: 12,
   schedule(service) {
     let chosen: u32 = NONE;
-    let greatest: u16 = 0;
+    let greatest: u32 = 0;
     loop(service.count, (place) => {
       const server = memberAt(service, place);
       if (server === null || !isEligible(server)) return 0;

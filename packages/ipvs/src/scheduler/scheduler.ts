@@ -2,7 +2,7 @@
  * What a scheduler is: `schedule` chooses a real server for a new connection, in the kernel; `prepare` and `table` make what
  * it remembers whenever the service or its real servers change, in Node.
  */
-import { type be16, ntohl, raw, rawBe32, u32 } from '@ipvsd/bpf';
+import { type be16, ntohl, raw, rawBe32, u32, u64 } from '@ipvsd/bpf';
 import type { Address6 } from '../packet/address.ts';
 import {
   members,
@@ -80,6 +80,10 @@ export const isEligible = (server: RealServer): boolean => !isOverloaded(server)
 
 /** What a real server carries: an active connection weighs as much as 256 inactive ones. */
 export const overhead = (server: RealServer): number => server.active * 256 + server.inactive;
+
+/** Whether a load is less than another, each for its weight: a / wa < b / wb, asked without a division, in 64 bits. */
+export const isLighter = (load: u32, weight: u32, than: u32, itsWeight: u32): boolean =>
+  u64(load) * u64(itsWeight) < u64(than) * u64(weight);
 
 /** An address as one number, for hashing: IPv4 in host order, IPv6 its four words xor-ed. */
 export const foldAddress = (address: Address6): u32 =>

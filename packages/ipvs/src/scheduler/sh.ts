@@ -38,8 +38,9 @@ export const sh: Scheduler = {
     const table: number[] = [];
     for (let turn = 0; table.length < BUCKETS; turn++) {
       const member = members[turn % Math.max(1, members.length)];
-      for (let i = 0; i < Math.max(1, member?.weight ?? 0); i++) table.push(member?.server ?? NONE);
+      const buckets = Math.min(Math.max(1, member?.weight ?? 0), BUCKETS - table.length);
+      for (let i = 0; i < buckets; i++) table.push(member?.server ?? NONE);
     }
-    return table.slice(0, BUCKETS);
+    return table;
   },
 };

@@ -2,8 +2,8 @@
  * The power of two random choices: two real servers are drawn by weight, the less loaded one for its weight is taken. As
  * good as asking all where news of the load is old.
  */
-import { loop, randomU32, type u16, u32, u64 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
+import { loop, randomU32, u32, u64 } from '@ipvsd/bpf';
+import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
 
 /** 0 to `most`, each as likely. */
 const draw = (most: u32): u32 => u32((u64(randomU32()) * (u64(most) + 1n)) >> 32n);
@@ -23,13 +23,13 @@ export const twos: Scheduler = {
     let first: u32 = NONE;
     let second: u32 = NONE;
     let firstLoad: u32 = 0;
-    let firstWeight: u16 = 0;
+    let firstWeight: u32 = 0;
     let secondLoad: u32 = 0;
-    let secondWeight: u16 = 0;
+    let secondWeight: u32 = 0;
     loop(service.count, (place) => {
       const server = memberAt(service, place);
       if (server === null || !isEligible(server)) return 0;
-      const weight: u16 = server.weight;
+      const weight: u32 = server.weight;
       const load: u32 = u32(overhead(server));
       // What is left of each draw is what the real servers so far have not used up.
       if (first === NONE && one <= weight) {
@@ -46,7 +46,7 @@ export const twos: Scheduler = {
       other = u32(other - weight);
       return first !== NONE && second !== NONE ? 1 : 0;
     });
-    return secondWeight * firstLoad > firstWeight * secondLoad ? second : first;
+    return isLighter(secondLoad, secondWeight, firstLoad, firstWeight) ? second : first;
   },
   prepare: () => EMPTY,
 };

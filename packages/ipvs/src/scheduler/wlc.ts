@@ -1,10 +1,6 @@
-/**
- * Weighted least connection, ipvsadm's default: the least overhead for its weight.
- *
- * a / wa < b / wb is asked as a * wb < b * wa: there is no division and nothing is rounded.
- */
-import { loop, type u16, u32 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
+/** Weighted least connection, ipvsadm's default: the least overhead for its weight. */
+import { loop, u32 } from '@ipvsd/bpf';
+import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
 
 export const wlc: Scheduler = {
   name: 'wlc',
@@ -12,12 +8,12 @@ export const wlc: Scheduler = {
   schedule(service) {
     let chosen: u32 = NONE;
     let least: u32 = 0;
-    let weight: u16 = 0;
+    let weight: u32 = 0;
     loop(service.count, (place) => {
       const server = memberAt(service, place);
       if (server === null || !isEligible(server)) return 0;
       const load = u32(overhead(server));
-      if (chosen === NONE || load * weight < least * server.weight) {
+      if (chosen === NONE || isLighter(load, server.weight, least, weight)) {
         least = load;
         weight = server.weight;
         chosen = memberNumber(service, place);

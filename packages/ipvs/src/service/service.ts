@@ -85,9 +85,9 @@ export const SERVER_PLACED = 4;
 export const RealServer = struct('real_server', {
   // What scheduling reads, in one cache line.
   flags: u32,
-  weight: u16,
+  weight: u32,
   /** The last weight that was not 0; `mh` builds its table by it. */
-  lastWeight: u16,
+  lastWeight: u32,
   active: u32,
   inactive: u32,
   upper: u32,

@@ -19,8 +19,8 @@ export class BitSet {
   }
 
   clone(): BitSet {
-    const copy = new BitSet(0);
-    (copy as { words: Uint32Array }).words = this.words.slice();
+    const copy = new BitSet(this.words.length * 32);
+    copy.words.set(this.words);
     return copy;
   }
 
@@ -44,6 +44,19 @@ export class BitSet {
     for (let i = 0; i < this.words.length; i++) {
       const after = (this.words[i]! & other.words[i]!) >>> 0;
       if (after === this.words[i]) continue;
+      this.words[i] = after;
+      shrunk = true;
+    }
+    return shrunk;
+  }
+
+  /** Keeps only what is in `made`, or in both `start` and `passed`; tells whether anything went. */
+  keepFlow(start: BitSet, passed: BitSet, made: BitSet): boolean {
+    let shrunk = false;
+    for (let i = 0; i < this.words.length; i++) {
+      const before = this.words[i]!;
+      const after = (before & ((start.words[i]! & passed.words[i]!) | made.words[i]!)) >>> 0;
+      if (after === before) continue;
       this.words[i] = after;
       shrunk = true;
     }

@@ -21,8 +21,8 @@ export interface Wishes {
   readonly preferred: ReadonlyMap<number, number>;
 }
 
-/** Arguments are wanted in r1 to r5 and results in r0, but those wishes come through copies. */
-const ORDER = [1, 2, 3, 4, 5, 0, 6, 7, 8, 9] as const;
+/** Arguments are wanted in r1 to r5 and results in r0, but those wishes come through copies; r6 is left for the context. */
+const ORDER = [1, 2, 3, 4, 5, 0, 7, 8, 9, 6] as const;
 
 export function colour(graph: Interference, wishes: Wishes): Colouring {
   const nodes = new Nodes(graph, wishes);
@@ -67,11 +67,7 @@ class Nodes {
     for (const node of order.reverse()) {
       const taken = new Set([...this.#neighbours[node]!].map((other) => colours[other]!));
       const free = ORDER.filter((reg) => !taken.has(reg));
-      const liked = [
-        this.#wishes.preferred.get(node),
-        ...(partners.get(node) ?? []).map((other) => colours[this.#find(other)]),
-      ];
-      const best = liked.find((reg) => reg !== undefined && (free as readonly number[]).includes(reg)) ?? free[0];
+      const best = free[0] === undefined ? undefined : this.#choose(node, free, partners.get(node) ?? [], colours);
       if (best === undefined) failed.set(node, []);
       else colours[node] = best;
     }
@@ -81,6 +77,24 @@ class Nodes {
       colours[reg] = colours[node]!;
     }
     return { colours, spilled: [...failed.values()] };
+  }
+
+  /** The register of a partner in a copy, or else one that partners without a register may take as well. */
+  #choose(node: number, free: readonly number[], partners: readonly number[], colours: readonly number[]): number {
+    const given = partners.map((other) => colours[this.#find(other)]!);
+    const liked = [this.#wishes.preferred.get(node), ...given].find((reg) => reg !== undefined && free.includes(reg));
+    if (liked !== undefined) return liked;
+    let best = free[0]!;
+    let most = -1;
+    const waiting = partners.filter((_, i) => given[i] === -1);
+    const taken = waiting.map((other) => new Set([...this.#neighbours[this.#find(other)]!].map((t) => colours[t]!)));
+    for (const reg of free) {
+      const fits = taken.filter((set) => !set.has(reg)).length;
+      if (fits <= most) continue;
+      best = reg;
+      most = fits;
+    }
+    return best;
   }
 
   #find(reg: number): number {

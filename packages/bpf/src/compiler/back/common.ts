@@ -131,10 +131,7 @@ function availableAtStart(body: Body, common: Common): BitSet[] {
     changed = false;
     for (const { id } of body.blocks) {
       for (const from of before[id]!) {
-        const left = start[from]!.clone();
-        left.keepAll(passed[from]!);
-        left.addAll(made[from]!);
-        if (start[id]!.keepAll(left)) changed = true;
+        if (start[id]!.keepFlow(start[from]!, passed[from]!, made[from]!)) changed = true;
       }
     }
   }

@@ -24,8 +24,11 @@ export function predecessors(blocks: readonly Block[]): number[][] {
 }
 
 export function retarget(end: Terminator, to: (block: number) => number): Terminator {
-  if (end.op === 'goto') return { ...end, to: to(end.to) };
-  return end.op === 'if' ? branch(end, to(end.then), to(end.else)) : end;
+  if (end.op === 'return') return end;
+  if (end.op === 'goto') return to(end.to) === end.to ? end : { ...end, to: to(end.to) };
+  const then = to(end.then);
+  const otherwise = to(end.else);
+  return then === end.then && otherwise === end.else ? end : branch(end, then, otherwise);
 }
 
 /** The same test with other ways to go. */

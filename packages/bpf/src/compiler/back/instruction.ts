@@ -16,18 +16,40 @@ export function definedBy(one: Instruction): Register | undefined {
   }
 }
 
+/** The registers it reads, in the order that `mapUses` asks for them. */
 export function usedBy(one: Instruction): Register[] {
-  const used: Register[] = [];
-  mapUses(one, (reg) => {
-    used.push(reg);
-    return { reg };
-  });
-  return used;
+  switch (one.op) {
+    case 'move':
+    case 'extend':
+    case 'swap':
+      return [one.src];
+    case 'binary':
+      return registersOf(one.a, one.b);
+    case 'load':
+      return 'reg' in one.base ? [one.base.reg] : [];
+    case 'store':
+    case 'atomic': {
+      const operands =
+        one.op === 'atomic' && one.expected !== undefined ? registersOf(one.src, one.expected) : registersOf(one.src);
+      return 'reg' in one.base ? [one.base.reg, ...operands] : operands;
+    }
+    case 'call':
+    case 'callFunction':
+      return registersOf(...one.args);
+    default:
+      return [];
+  }
+}
+
+function registersOf(...operands: readonly Operand[]): Register[] {
+  const found: Register[] = [];
+  for (const operand of operands) if (isRegister(operand)) found.push(operand.reg);
+  return found;
 }
 
 export function usedByEnd(end: Terminator): Register[] {
-  const operands = end.op === 'if' ? [end.a, end.b] : end.op === 'return' ? [end.value] : [];
-  return operands.filter(isRegister).map(({ reg }) => reg);
+  if (end.op === 'if') return registersOf(end.a, end.b);
+  return end.op === 'return' ? registersOf(end.value) : [];
 }
 
 /** Whether nothing is lost when nobody wants its result. */

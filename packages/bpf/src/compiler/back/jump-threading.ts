@@ -15,7 +15,7 @@
 import type { Block, Instruction, Operand, Register, Terminator } from '../ir.ts';
 import type { Body } from './body.ts';
 import { predecessors, successors } from './control-flow.ts';
-import { compare, evaluate, extend, swap } from './evaluate.ts';
+import { compare, evaluate, extend, swap, unsigned } from './evaluate.ts';
 import { definedBy, isPure, isRegister } from './instruction.ts';
 import { type Facts, factsOf } from './ranges.ts';
 
@@ -25,8 +25,17 @@ const MAX_BLOCKS = 12;
 /** How far back to look for where a value comes from. */
 const MAX_DEPTH = 40;
 
-/** A constant, or merely not zero: as a whole, or even in its low half. */
-type Known = { readonly value: bigint } | 'nonzero' | 'nonzeroLow' | undefined;
+/** A constant, or some constants that it is not. */
+type Known = { readonly value: bigint } | { readonly not: readonly Exclusion[] };
+
+/** A width of 32 says it of the low half. */
+interface Exclusion {
+  readonly value: bigint;
+  readonly width: 32 | 64;
+}
+
+const UNKNOWN: Known = { not: [] };
+const NONZERO: Known = { not: [{ value: 0n, width: 64 }] };
 
 type Edge = 'to' | 'then' | 'else';
 
@@ -80,9 +89,9 @@ class Threading {
     const here = new Map<Register, Known>();
     const know = (operand: Operand): Known => {
       if (!isRegister(operand)) return { value: operand.imm };
-      if (here.has(operand.reg)) return here.get(operand.reg);
-      if (this.#facts.isPointer(operand)) return 'nonzero';
-      const known = this.#atEdge(from, edge, operand.reg, MAX_DEPTH);
+      const held = here.get(operand.reg);
+      if (held !== undefined) return held;
+      const known = this.#facts.isPointer(operand) ? NONZERO : this.#atEdge(from, edge, operand.reg, MAX_DEPTH);
       here.set(operand.reg, known);
       return known;
     };
@@ -96,7 +105,7 @@ class Threading {
       for (const one of instructions) {
         copied.push(one);
         const dst = definedBy(one)!;
-        here.set(dst, result(one, know) ?? (this.#facts.isPointer({ reg: dst }) ? 'nonzero' : undefined));
+        here.set(dst, this.#facts.isPointer({ reg: dst }) ? NONZERO : result(one, know));
       }
       if (end.op === 'return') break;
       if (end.op === 'if') {
@@ -113,26 +122,28 @@ class Threading {
 
   /** What is known of a register when control leaves a block by this edge. */
   #atEdge(block: Block, edge: Edge | undefined, reg: Register, depth: number): Known {
-    const tested = edge === undefined ? undefined : learnt(block.end, edge, reg);
-    if (tested !== undefined) return tested;
+    const tested = edge === undefined ? UNKNOWN : learnt(block.end, edge, reg);
+    if (isValue(tested)) return tested;
+    const earlier = this.#atEnd(block, reg, depth);
+    return isValue(earlier) ? earlier : { not: [...tested.not, ...earlier.not] };
+  }
+
+  /** Before a block's own test. */
+  #atEnd(block: Block, reg: Register, depth: number): Known {
     for (let i = block.instructions.length - 1; i >= 0; i--) {
       const one = block.instructions[i]!;
       if (definedBy(one) !== reg) continue;
       if (one.op === 'const') return { value: one.value };
-      if (this.#facts.isPointer({ reg })) return 'nonzero';
-      return one.op === 'move' && depth > 0 ? this.#beforeIn(block, i, one.src, depth - 1) : undefined;
+      if (this.#facts.isPointer({ reg })) return NONZERO;
+      if (one.op !== 'move' || depth === 0) return UNKNOWN;
+      return this.#atEnd({ ...block, instructions: block.instructions.slice(0, i) }, one.src, depth - 1);
     }
     return this.#atStart(block, reg, depth);
   }
 
-  #beforeIn(block: Block, index: number, reg: Register, depth: number): Known {
-    const upTo = { ...block, instructions: block.instructions.slice(0, index) };
-    return this.#atEdge(upTo, undefined, reg, depth);
-  }
-
   #atStart(block: Block, reg: Register, depth: number): Known {
     const before = this.#before[block.id] ?? [];
-    if (before.length !== 1 || depth === 0 || block.id === 0) return undefined;
+    if (before.length !== 1 || depth === 0 || block.id === 0) return UNKNOWN;
     const only = this.#body.blocks[before[0]!]!;
     const edges = edgesOf(only.end).filter((edge) => targetOf(only.end, edge) === block.id);
     return this.#atEdge(only, edges.length === 1 ? edges[0] : undefined, reg, depth - 1);
@@ -149,13 +160,13 @@ function targetOf(end: Terminator, edge: Edge): number {
 
 /** What taking this way of an `if` says about a register. */
 function learnt(end: Terminator, edge: Edge, reg: Register): Known {
-  if (end.op !== 'if' || !isRegister(end.a) || end.a.reg !== reg || isRegister(end.b)) return undefined;
-  const equal = (end.condition === 'eq' && edge === 'then') || (end.condition === 'ne' && edge === 'else');
+  if (end.op !== 'if' || !isRegister(end.a) || end.a.reg !== reg || isRegister(end.b)) return UNKNOWN;
+  const { condition, width } = end;
+  const value = end.b.imm;
+  if (condition !== 'eq' && condition !== 'ne') return UNKNOWN;
+  if ((condition === 'ne') === (edge === 'then')) return { not: [{ value, width }] };
   // By the low half alone nothing is known of the whole.
-  if (equal) return end.width === 64 ? { value: end.b.imm } : undefined;
-  const different = (end.condition === 'ne' && edge === 'then') || (end.condition === 'eq' && edge === 'else');
-  if (!different || end.b.imm !== 0n) return undefined;
-  return end.width === 64 ? 'nonzero' : 'nonzeroLow';
+  return width === 64 ? { value } : UNKNOWN;
 }
 
 function result(one: Instruction, know: (operand: Operand) => Known): Known {
@@ -168,22 +179,22 @@ function result(one: Instruction, know: (operand: Operand) => Known): Known {
     case 'mapAddress':
     case 'mapValueAddress':
     case 'functionAddress':
-      return 'nonzero';
+      return NONZERO;
     case 'binary': {
       const a = know(one.a);
       const b = know(one.b);
-      return isValue(a) && isValue(b) ? { value: evaluate(one.kind, one.width, a.value, b.value) } : undefined;
+      return isValue(a) && isValue(b) ? { value: evaluate(one.kind, one.width, a.value, b.value) } : UNKNOWN;
     }
     case 'extend': {
       const from = know({ reg: one.src });
-      return isValue(from) ? { value: extend(from.value, one.bits, one.signed) } : undefined;
+      return isValue(from) ? { value: extend(from.value, one.bits, one.signed) } : UNKNOWN;
     }
     case 'swap': {
       const from = know({ reg: one.src });
-      return isValue(from) ? { value: swap(from.value, one.bits) } : undefined;
+      return isValue(from) ? { value: swap(from.value, one.bits) } : UNKNOWN;
     }
     default:
-      return undefined;
+      return UNKNOWN;
   }
 }
 
@@ -191,11 +202,16 @@ function decide(end: Extract<Terminator, { op: 'if' }>, know: (operand: Operand)
   const a = know(end.a);
   const b = know(end.b);
   if (isValue(a) && isValue(b)) return compare(end.condition, end.width, a.value, b.value);
-  if (!isValue(b) || b.value !== 0n || (a !== 'nonzeroLow' && (a !== 'nonzero' || end.width !== 64))) return undefined;
-  if (end.condition === 'eq' || end.condition === 'le') return false;
-  return end.condition === 'ne' || end.condition === 'gt' ? true : undefined;
+  if (isValue(a) || !isValue(b) || !a.not.some((one) => excludes(one, b.value, end.width))) return undefined;
+  const aboveZero = b.value === 0n;
+  if (end.condition === 'eq' || (end.condition === 'le' && aboveZero)) return false;
+  return end.condition === 'ne' || (end.condition === 'gt' && aboveZero) ? true : undefined;
+}
+
+function excludes(one: Exclusion, value: bigint, width: 32 | 64): boolean {
+  return unsigned(one.value, one.width) === unsigned(value, one.width) && (one.width === 32 || width === 64);
 }
 
 function isValue(known: Known): known is { readonly value: bigint } {
-  return typeof known === 'object';
+  return 'value' in known;
 }

@@ -3,10 +3,11 @@
 import type { Body } from './body.ts';
 import { shareCommon } from './common.ts';
 import { cleanControlFlow } from './control-flow.ts';
-import { dropDeadCode, dropDeadStores } from './dead-code.ts';
+import { dropDeadCode } from './dead-code.ts';
 import { dropUndemanded } from './demand.ts';
 import { threadJumps } from './jump-threading.ts';
 import { propagate } from './propagate.ts';
+import { dropDeadStores } from './slot-liveness.ts';
 import { splitWebs } from './webs.ts';
 
 const MAX_ROUNDS = 12;
@@ -24,6 +25,9 @@ export function optimise(body: Body): void {
     if (!threadJumps(body) && round > 1) break;
     cleanControlFlow(body);
   }
+  // The last copies may have carried a constant past a test. What it makes of a division we know, but not the verifier.
+  propagate(body);
+  cleanControlFlow(body);
   dropDeadStores(body);
   dropDeadCode(body);
 }

@@ -183,7 +183,7 @@ function inline(f: FunctionLowering, node: ts.Node, target: ProgramFunction, arg
 }
 
 /** Lowers the body in a frame of its own. */
-export function enter(
+function enter(
   f: FunctionLowering,
   callSite: ts.Node,
   { node, lexical, scope, thisValue }: ProgramFunction,

@@ -7,7 +7,7 @@ import { SilentError, say } from '../diagnostics.ts';
 import type { Operand, Register } from '../ir.ts';
 import type { FunctionLowering } from './function.ts';
 import { contains, SCALAR_RANGES, showRange, U64 } from './range.ts';
-import { type ConstantValue, constant, describe, isScalar, type ScalarValue, type Value } from './value.ts';
+import { type ConstantValue, describe, isScalar, type ScalarValue, type Value } from './value.ts';
 
 /** A number or bigint in a register, or a constant one. */
 export type Numeric = ScalarValue | ConstantValue;
@@ -73,5 +73,3 @@ function fitOrder(f: FunctionLowering, node: ts.Node, what: string, scalar: 'be1
 /** A u32 argument: constant or not. */
 export const fitU32 = (f: FunctionLowering, node: ts.Node, what: string, value: Value): Operand =>
   operandOf(fit(f, node, what, 'u32', value));
-
-export const numberConstant = (value: bigint): ConstantValue => constant(Number(value));

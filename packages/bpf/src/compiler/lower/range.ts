@@ -19,7 +19,7 @@ export interface Bounds {
 export const range = (lo: bigint, hi: bigint): Range => ({ lo, hi });
 export const exactly = (value: bigint): Range => ({ lo: value, hi: value });
 
-export const U8 = range(0n, 0xffn);
+const U8 = range(0n, 0xffn);
 export const U16 = range(0n, 0xffffn);
 export const U31 = range(0n, 0x7fff_ffffn);
 export const U32 = range(0n, 0xffff_ffffn);

@@ -22,7 +22,7 @@ export function lowerBody(f: FunctionLowering, frame: Frame): void {
   else f.located(body, () => frame.onReturn(body, body));
 }
 
-export function lowerStatements(f: FunctionLowering, statements: readonly ts.Statement[]): void {
+function lowerStatements(f: FunctionLowering, statements: readonly ts.Statement[]): void {
   for (const statement of statements) {
     if (ts.isFunctionDeclaration(statement)) bindFunction(f, statement);
   }
@@ -82,7 +82,7 @@ function refuse(f: FunctionLowering, node: ts.Statement): never {
   return f.fail(node, say.unsupportedSyntax(`this statement (${ts.SyntaxKind[node.kind]})`));
 }
 
-export function lowerDeclarations(f: FunctionLowering, list: ts.VariableDeclarationList): void {
+function lowerDeclarations(f: FunctionLowering, list: ts.VariableDeclarationList): void {
   for (const declaration of list.declarations) {
     f.located(declaration, () => declare(f, declaration));
   }

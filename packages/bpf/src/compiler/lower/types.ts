@@ -71,7 +71,7 @@ const fieldsBrand = (type: ts.Type): ts.Symbol | undefined =>
 const isViewType = (type: ts.Type): boolean => fieldsBrand(type) !== undefined;
 
 /** The struct whose view has this type; undefined where the type is not one view. */
-export function structOfType(unit: Unit, type: ts.Type): Struct<Fields> | undefined {
+function structOfType(unit: Unit, type: ts.Type): Struct<Fields> | undefined {
   const brand = fieldsBrand(type);
   if (brand === undefined) return undefined;
   const parts = nonNullParts(unit.checker.getTypeOfSymbol(brand));

@@ -8,7 +8,7 @@ import type ts from 'typescript';
 import { MapDefinition } from '../../language/map.ts';
 import type { ScalarName } from '../../language/scalar.ts';
 import type { ArrayField, Field, Fields, Struct } from '../../language/struct.ts';
-import type { Base, Operand, Register } from '../ir.ts';
+import type { Base, Register } from '../ir.ts';
 import type { Frame } from './frame.ts';
 
 /** Whose bytes a view is on. `any` where branches of different memory met. */
@@ -91,8 +91,6 @@ export function kindOfScalar(scalar: ScalarName): ScalarKind {
   if (scalar === 'u64') return 'bigint';
   return scalar === 'be16' || scalar === 'be32' ? scalar : 'number';
 }
-
-export const registerOf = (value: ScalarValue): Operand => ({ reg: value.reg });
 
 export function isStruct(value: unknown): value is Struct<Fields> {
   return (
