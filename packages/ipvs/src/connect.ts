@@ -13,7 +13,7 @@ import { eventOf } from './protocol/index.ts';
 import { request } from './request.ts';
 import type { Service } from './service/service.ts';
 import { settings } from './settings.ts';
-import { RELATED, stages } from './stages.ts';
+import { FRAGMENT, RELATED, stages } from './stages.ts';
 
 const FTP = htons(21);
 
@@ -34,10 +34,16 @@ export function connect(skb: Skb, family: Family): number {
     expire(c, index);
     return because(REASONS.ignored);
   }
+  if (family.isFragmented(ip)) {
+    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, FRAGMENT);
+    expire(c, index);
+    return because(REASONS.fragment);
+  }
+  const protocol = ip.protocol;
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
-  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, ip.protocol, transport));
+  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
   if ((c.flags & ONE_PACKET) !== 0) expire(c, index);
   return verdict;
 }

@@ -16,7 +16,11 @@ const reason = (verdict: Reason['verdict'], name: string, sentence: string): Rea
 export const REASONS = {
   truncated: reason('pass', 'truncated', 'The packet ends inside its headers; the host judges it.'),
   malformed: reason('pass', 'malformed', 'The IP header says what no IP header may say; the host judges it.'),
-  fragment: reason('pass', 'fragment', 'A fragment to or from a known address; fragments are not followed yet.'),
+  fragment: reason(
+    'pass',
+    'fragment',
+    'A fragment whose first one has not come, or is of no connection; the host judges it.',
+  ),
   noService: reason(
     'pass',
     'noService',

@@ -19,7 +19,7 @@ import {
 } from '@ipvsd/bpf';
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
-import { ETHERNET, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_FRAGMENT, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
 import { settings } from './settings.ts';
 
 /** What a tuple leads to: a connection, and which way the packet goes. */
@@ -61,8 +61,9 @@ export const IPV4 = {
   hasServices: (): u32 => settings.only.services4,
   /** Where the transport header lies, link header included; options are skipped. */
   transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
-  /** First fragments too: they carry MF. */
+  /** By the header itself; IPv6 says so in an extension. First fragments too: they carry MF. */
   isFragment: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_MASK) !== 0,
+  isFragmented: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_MASK) !== 0,
   isLaterFragment: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_OFFSET) !== 0,
   /** Routers may not fragment it. */
   isWhole: (ip: Header4): boolean => (raw(ip.fragment) & DO_NOT_FRAGMENT) !== 0,
@@ -109,6 +110,7 @@ export const IPV6: Family = {
   hasServices: (): u32 => settings.only.services6,
   transport: (_ip: Header6): u32 => ETHERNET + 40,
   isFragment: (_ip: Header6): boolean => false,
+  isFragmented: (ip: Header6): boolean => ip.protocol === IPPROTO_FRAGMENT,
   isLaterFragment: (_ip: Header6): boolean => false,
   isWhole: (_ip: Header6): boolean => true,
   isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,

@@ -21,6 +21,7 @@ export function reply(
   transport: u32,
   c: Connection,
   event: u32,
+  protocol: u32,
 ): number {
   // Before us the host would have judged it (its forwarding comes before the kernel's IPVS).
   if (ip.timeToLive <= 1) return because(REASONS.replyOutlived);
@@ -38,6 +39,6 @@ export function reply(
   if ((c.flags & METHOD_MASK) !== METHOD_MASQ) return because(REASONS.reply);
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, c.route) && family.isWhole(ip)) return because(REASONS.replyTooLong);
-  rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort);
+  rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort, protocol);
   return sendTo(family, c.route);
 }

@@ -12,6 +12,7 @@ import {
   connections,
   flows4,
   flows6,
+  followed,
   ingress,
   internetChecksum,
   members,
@@ -272,7 +273,7 @@ function frameOfConnection(): Uint8Array {
     payload: Uint8Array.from({ length: pick([random(50), random(50), 1430 + random(60)]) }, () => random(256)),
   });
   frame.set(mac);
-  return maim(frame);
+  return maim(random(12) === 0 ? fragmented(frame) : frame);
 }
 
 const ERRORS = {
@@ -381,7 +382,26 @@ function randomFrame(): Uint8Array {
     payload: Uint8Array.from({ length: pick([0, 0, 1, 7, 64, 1400]) }, () => random(256)),
   });
   frame.set(random(30) === 0 ? [2, 9, 9, 9, 9, 9] : mac);
-  return maim(frame);
+  return maim(random(12) === 0 ? fragmented(frame) : frame);
+}
+
+/** The packet as if it were a fragment, the first or a later one. */
+function fragmented(frame: Uint8Array): Uint8Array {
+  const id = random(6);
+  const offset = pick([0, 0, 1, 64]);
+  if (frame[12] === 8) {
+    const copy = frame.slice();
+    copy.set([0, id, (offset === 64 ? 0 : 0x20) | (offset >> 8), offset & 255], 18);
+    copy.set([0, 0], 24);
+    const sum = internetChecksum(copy.subarray(14, 34));
+    copy.set([sum >> 8, sum & 255], 24);
+    return copy;
+  }
+  const length = frame.length - 54 + 8;
+  const extension = [frame[20]!, 0, offset >> 5, ((offset & 31) << 3) | (offset === 64 ? 0 : 1), 0, 0, 0, id];
+  const copy = Uint8Array.from([...frame.subarray(0, 54), ...extension, ...frame.subarray(54)]);
+  copy.set([length >> 8, length & 255, 44], 18);
+  return copy;
 }
 
 /** One in six is cut short or has bytes changed, anywhere. */
@@ -416,7 +436,7 @@ function send(number: number): void {
   const here = kernel.program(ingress.name).testRun({ data: frame, context });
   const skb = new NodeSkb(frame, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(other) });
   const there = node.receive(skb);
-  if (there === TC_ACT_REDIRECT && frame.length >= 14 + 40 + 20) remember(frame, skb.bytes);
+  if (there === TC_ACT_REDIRECT && frame.length >= (frame[12] === 8 ? 54 : 74)) remember(frame, skb.bytes);
   verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
   const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);
@@ -455,7 +475,7 @@ function setClock(): void {
 // Maps ---------------------------------------------------------------------------------------------------------------
 
 function compareMaps(sent: number): void {
-  for (const definition of [population, services, flows4, flows6]) compareEntries(definition, sent);
+  for (const definition of [population, services, flows4, flows6, followed]) compareEntries(definition, sent);
   compareRange(connections, MAX_CONNECTIONS, sent, (bytes) => {
     // What a free entry last held is nobody's.
     if (Connection.on(bytes).alive !== 1) bytes.fill(0);

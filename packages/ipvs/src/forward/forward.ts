@@ -19,6 +19,7 @@ export function forward(
   transport: u32,
   c: Connection,
   server: RealServer,
+  protocol: u32,
 ): number {
   const method = c.flags & METHOD_MASK;
   if (method === METHOD_LOCAL) return because(REASONS.local);
@@ -34,7 +35,7 @@ export function forward(
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, server.route.mtu);
   }
-  if (method === METHOD_MASQ) rewrite(skb, family, ip, ports, transport, DESTINATION, c.real, c.realPort);
+  if (method === METHOD_MASQ) rewrite(skb, family, ip, ports, transport, DESTINATION, c.real, c.realPort, protocol);
   // DR: the real server has the virtual address itself; only the next hop is new, and the packet a hop older.
   else family.finish(ip, 0);
   if (tooLong && method === METHOD_MASQ) return because(REASONS.fragmented);

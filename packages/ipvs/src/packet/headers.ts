@@ -14,6 +14,8 @@ export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
 export const IPPROTO_GRE = 47;
+/** The extension header of IPv6 fragments. */
+export const IPPROTO_FRAGMENT = 44;
 export const IPPROTO_ESP = 50;
 export const IPPROTO_AH = 51;
 export const IPPROTO_ICMPV6 = 58;
@@ -41,6 +43,10 @@ export const Ipv6 = struct('ipv6', {
   source: Address6,
   destination: Address6,
 });
+
+/** RFC 8200 4.5: the offset in units of 8 bytes in the upper 13 bits, the lowest says that more follow. */
+export const Fragment6 = struct('fragment6', { next: u8, reserved: u8, offset: be16, id: be32 });
+export const FRAGMENT6 = 8;
 
 export const Tcp = struct('tcp', {
   sourcePort: be16,

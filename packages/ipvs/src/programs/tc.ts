@@ -5,10 +5,23 @@ import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { tunnel } from '../forward/tunnel.ts';
+import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
-import { ANSWER, CONNECT, FIRST_PACKET, ORPHAN, OWN_TUNNEL, RELATED, stages, TUNNEL, UNRELATED } from '../stages.ts';
+import {
+  ANSWER,
+  CONNECT,
+  FIRST_FRAGMENT,
+  FIRST_PACKET,
+  FRAGMENT,
+  ORPHAN,
+  OWN_TUNNEL,
+  RELATED,
+  stages,
+  TUNNEL,
+  UNRELATED,
+} from '../stages.ts';
 import { unrelated } from '../unrelated.ts';
 
 export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
@@ -43,4 +56,12 @@ export const unrelating = stages.set(
 export const orphaning = stages.set(
   ORPHAN,
   tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
+);
+export const fragments = stages.set(
+  FRAGMENT,
+  tcProgram('ipvsd_fragment', (skb) => byFamily(skb, fragment)),
+);
+export const firstFragments = stages.set(
+  FIRST_FRAGMENT,
+  tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
 );
