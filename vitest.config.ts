@@ -14,7 +14,7 @@ export default defineConfig({
         find: '@ipvsd/ipvsadm/conformance',
         replacement: source('ipvsadm').replace('index.ts', 'conformance-index.ts'),
       },
-      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'].map((name) => ({
+      ...['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'].map((name) => ({
         find: new RegExp(`^@ipvsd/${name}$`),
         replacement: source(name),
       })),

@@ -175,11 +175,12 @@ export class KernelTestPlane implements TestPlane {
     const [client, clientPort, virtual, virtualPort] = about
       ? [about.destination, about.destinationPort, about.source, about.sourcePort]
       : [p.source, p.sourcePort, p.destination, p.destinationPort];
+    // A later fragment has no ports.
+    const anyPort = p.fragmentOffset > 0;
     const isIt = (c: ConnectionEntry): boolean =>
       c.client.address === client &&
-      c.client.port === clientPort &&
       c.virtual.address === virtual &&
-      c.virtual.port === virtualPort;
+      (anyPort || (c.client.port === clientPort && c.virtual.port === virtualPort));
     return [...this.director.connections()].find(isIt)?.real.address;
   }
 

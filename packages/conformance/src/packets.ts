@@ -171,12 +171,20 @@ function differenceOf(expected: Uint8Array, actual: Uint8Array): string | undefi
 const OWN = new Set(['10.1.0.1', '10.2.0.1', '10.1.0.100', '2001:db8:1::1', '2001:db8:2::1', '2001:db8:1::100']);
 const TUNNELS = [IPIP, IPV6_IN_IP, GRE, UDP];
 
+/** The kernel's IPVS sees a packet of fragments whole and makes new ones, with an id of its own. */
+function withoutFragmentId(packet: Uint8Array): Uint8Array {
+  if (packet[0]! >> 4 !== 6 || packet[6] !== 44) return packet;
+  const copy = packet.slice();
+  copy.fill(0, 44, 48);
+  return copy;
+}
+
 /** The packet with zeros where the director draws at random: only in packets that it makes itself. */
 function withoutChance(packet: Uint8Array): Uint8Array {
   const p = parsePacket(packet);
   const tunnel = ['10.2.0.1', '2001:db8:2::1'].includes(p.source) && TUNNELS.includes(p.protocol);
   const error = OWN.has(p.source) && (p.protocol === ICMP || p.protocol === ICMPV6);
-  if (!tunnel && !error) return packet;
+  if (!tunnel && !error) return withoutFragmentId(packet);
   const copy = packet.slice();
   if (p.family === 4) {
     // Identification, and the checksum over it.

@@ -1,5 +1,5 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
-import { htons, type Skb, type u32 } from '@ipvsd/bpf';
+import { htons, type Skb, tailCall, type u32 } from '@ipvsd/bpf';
 import { connections, ONE_PACKET } from './connection/connection.ts';
 import { expire } from './connection/lifecycle.ts';
 import { makeBypass } from './connection/make.ts';
@@ -7,12 +7,13 @@ import { open } from './connection/open.ts';
 import { LAST_CONNECTION, NO_SERVER, OF_PACKET, type Opening, openings, planOf } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import type { Family } from './family.ts';
-import { reject } from './forward/reject.ts';
+import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
 import { ETHERNET, Ports } from './packet/headers.ts';
 import { eventOf } from './protocol/index.ts';
 import { request } from './request.ts';
 import type { Service } from './service/service.ts';
 import { settings } from './settings.ts';
+import { FRAGMENT, RELATED, stages } from './stages.ts';
 
 const FTP = htons(21);
 
@@ -27,10 +28,22 @@ export function connect(skb: Skb, family: Family): number {
   const c = connections.at(index);
   const ip = skb.header(family.Header, ETHERNET);
   if (c === null || ip === null) return because(REASONS.corrupt);
+  // An error about it opened the connection (schedule_icmp), and goes there now.
+  if (ip.protocol === family.icmp) {
+    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, RELATED);
+    expire(c, index);
+    return because(REASONS.ignored);
+  }
+  if (family.isFragmented(ip)) {
+    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, FRAGMENT);
+    expire(c, index);
+    return because(REASONS.fragment);
+  }
+  const protocol = ip.protocol;
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
-  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, ip.protocol, transport));
+  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
   if ((c.flags & ONE_PACKET) !== 0) expire(c, index);
   return verdict;
 }
@@ -39,6 +52,9 @@ export function connect(skb: Skb, family: Family): number {
 function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
   if (answer !== NO_SERVER) return because(REASONS.tableFull);
   if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
-  because(REASONS.noServer);
-  return reject(skb, family);
+  const verdict = because(REASONS.noServer);
+  const ip = skb.header(family.Header, ETHERNET);
+  // No error is answered with another.
+  if (ip === null || ip.protocol === family.icmp) return verdict;
+  return answerWith(skb, family, PORT_UNREACHABLE, 0);
 }

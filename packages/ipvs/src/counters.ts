@@ -16,7 +16,11 @@ const reason = (verdict: Reason['verdict'], name: string, sentence: string): Rea
 export const REASONS = {
   truncated: reason('pass', 'truncated', 'The packet ends inside its headers; the host judges it.'),
   malformed: reason('pass', 'malformed', 'The IP header says what no IP header may say; the host judges it.'),
-  fragment: reason('pass', 'fragment', 'A fragment to or from a known address; fragments are not followed yet.'),
+  fragment: reason(
+    'pass',
+    'fragment',
+    'A fragment whose first one has not come, or is of no connection; the host judges it.',
+  ),
   noService: reason(
     'pass',
     'noService',
@@ -49,7 +53,11 @@ export const REASONS = {
     'A reply of a connection that is not translated (DR, TUN): its state is followed and the host forwards it.',
   ),
   defence: reason('drop', 'defence', 'A first packet dropped while memory for connections is short (drop_packet).'),
-  tunnel: reason('drop', 'tunnel', 'A packet for a real server behind a tunnel; tunnels are not built yet.'),
+  tooLong: reason(
+    'drop',
+    'tooLong',
+    'The packet does not fit on the way to its real server. Where it may not be fragmented, the client is told what fits.',
+  ),
   noServer: reason(
     'drop',
     'noServer',
@@ -65,11 +73,41 @@ export const REASONS = {
     'serverGone',
     'A packet of a connection whose real server was removed, and expire_nodest_conn is 0.',
   ),
-  timeToLive: reason('drop', 'timeToLive', 'The packet may travel no further: its time to live or hop limit is 1.'),
+  timeToLive: reason(
+    'drop',
+    'timeToLive',
+    'The packet may travel no further, its time to live or hop limit is 1; the client is told.',
+  ),
   noRoute: reason(
     'drop',
     'noRoute',
     'The kernel knows no route to the real server or to the client, or forwarding is off.',
+  ),
+  replyOutlived: reason(
+    'pass',
+    'replyOutlived',
+    'A reply that may travel no further, its time to live or hop limit is 1; the host tells the real server.',
+  ),
+  replyTooLong: reason(
+    'pass',
+    'replyTooLong',
+    'A reply that does not fit on the way to its client and may not be fragmented; the host tells the real server what fits.',
+  ),
+  fragmented: reason(
+    'pass',
+    'fragmented',
+    'A translated request that does not fit on the way to its real server; the host sends it in fragments.',
+  ),
+  badChecksum: reason('drop', 'badChecksum', 'An ICMP error about a connection has a wrong checksum.'),
+  tunnelError: reason(
+    'drop',
+    'tunnelError',
+    'An ICMP error about a packet of ours in a tunnel; the client is told what became of its packet.',
+  ),
+  orphan: reason(
+    'drop',
+    'orphan',
+    'A packet from a real server whose connection is gone; nat_icmp_send is set, so the real server is told.',
   ),
   corrupt: reason(
     'drop',

@@ -17,7 +17,7 @@ import { reply } from './reply.ts';
 import { request } from './request.ts';
 import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { FIRST_PACKET, stages } from './stages.ts';
+import { FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
@@ -46,9 +46,12 @@ function journey(skb: Skb, family: Family): number {
   if (ip === null) return because(REASONS.truncated);
   const protocol = ip.protocol;
   const encrypted = protocol === IPPROTO_ESP || protocol === IPPROTO_AH;
-  if (!isBalanced(protocol) && !encrypted) return TC_ACT_UNSPEC;
+  if (!isBalanced(protocol) && !encrypted) {
+    if (protocol === family.icmp) return tailCall(skb, stages, RELATED);
+    return family.isFragmented(ip) ? tailCall(skb, stages, FRAGMENT) : TC_ACT_UNSPEC;
+  }
   if (!family.isValid(ip)) return because(REASONS.malformed);
-  if (family.isFragment(ip)) return because(REASONS.fragment);
+  if (family.isFragment(ip)) return tailCall(skb, stages, FRAGMENT);
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   const event = eventOf(skb, protocol, transport);
@@ -71,9 +74,9 @@ function journey(skb: Skb, family: Family): number {
     const index = flow.connection;
     const c = connectionAt(index, clock());
     if (c !== null) {
-      if (flow.direction !== REQUEST) return reply(skb, family, ip, ports, transport, c, event);
+      if (flow.direction !== REQUEST) return reply(skb, family, ip, ports, transport, c, event, protocol);
       const fate = fateOf(c, event);
-      if (fate === GOES_ON) return request(skb, family, ip, ports, transport, c, event);
+      if (fate === GOES_ON) return request(skb, family, ip, ports, transport, c, event, protocol);
       if (fate === FINISHED) expireSoon(c, index);
       else expire(c, index);
     }

@@ -2,10 +2,24 @@
  * IPv4 and IPv6 as two values of one type. The packet path takes a family as a build-time argument, so it is written once
  * and compiled twice, each copy with its own header, key size and map.
  */
-import { array, assign, be16, hashMap, htons, ntohs, raw, rawBe32, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import {
+  array,
+  assign,
+  be16,
+  hashMap,
+  htons,
+  ntohl,
+  ntohs,
+  raw,
+  rawBe32,
+  struct,
+  u8,
+  u32,
+  type ViewOf,
+} from '@ipvsd/bpf';
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
-import { ETHERNET, Ipv4, Ipv6 } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_FRAGMENT, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
 import { settings } from './settings.ts';
 
 /** What a tuple leads to: a connection, and which way the packet goes. */
@@ -35,6 +49,8 @@ type Header4 = ViewOf<typeof Ipv4>;
 type Header6 = ViewOf<typeof Ipv6>;
 
 const FRAGMENT_MASK = raw(htons(0x3fff));
+const FRAGMENT_OFFSET = raw(htons(0x1fff));
+const DO_NOT_FRAGMENT = raw(htons(0x4000));
 
 export const IPV4 = {
   number: AF_INET as number,
@@ -45,8 +61,12 @@ export const IPV4 = {
   hasServices: (): u32 => settings.only.services4,
   /** Where the transport header lies, link header included; options are skipped. */
   transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
-  /** First fragments too: they carry MF. */
+  /** By the header itself; IPv6 says so in an extension. First fragments too: they carry MF. */
   isFragment: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_MASK) !== 0,
+  isFragmented: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_MASK) !== 0,
+  isLaterFragment: (ip: Header4): boolean => (raw(ip.fragment) & FRAGMENT_OFFSET) !== 0,
+  /** Routers may not fragment it. */
+  isWhole: (ip: Header4): boolean => (raw(ip.fragment) & DO_NOT_FRAGMENT) !== 0,
   isValid: (ip: Header4): boolean => ip.versionAndLength >= 0x45 && ip.versionAndLength <= 0x4f,
   /** From 16 bytes to the family's own, and back. */
   narrow: (to: Address4, from: Address6): void => {
@@ -70,6 +90,12 @@ export const IPV4 = {
   length: (ip: Header4): u32 => ntohs(ip.length),
   /** The addresses' part of a pseudo header's sum, not folded. */
   sum: (ip: Header4): number => raw(ip.source.a) + raw(ip.destination.a),
+  icmp: IPPROTO_ICMP,
+  /** Unreachable, source quench, time exceeded: errors that are about a connection. */
+  isError: (type: u8): boolean => type === 3 || type === 4 || type === 11,
+  /** What goes before an ICMP message of that length where its checksum is made: nothing. */
+  icmpSum: (_ip: Header4, _length: u32): number => 0,
+  tos: (ip: Header4): u8 => ip.tos,
 };
 
 export type Family = typeof IPV4;
@@ -84,6 +110,9 @@ export const IPV6: Family = {
   hasServices: (): u32 => settings.only.services6,
   transport: (_ip: Header6): u32 => ETHERNET + 40,
   isFragment: (_ip: Header6): boolean => false,
+  isFragmented: (ip: Header6): boolean => ip.protocol === IPPROTO_FRAGMENT,
+  isLaterFragment: (_ip: Header6): boolean => false,
+  isWhole: (_ip: Header6): boolean => true,
   isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,
   narrow: (to: Address6, from: Address6): void => assign(to, from),
   widen: (to: Address6, from: Address6): void => assign(to, from),
@@ -107,6 +136,21 @@ export const IPV6: Family = {
     raw(ip.destination.b) +
     raw(ip.destination.c) +
     raw(ip.destination.d),
+  icmp: IPPROTO_ICMPV6,
+  isError: (type: u8): boolean => type < 128,
+  icmpSum: (ip: Header6, length: u32): number =>
+    raw(ip.source.a) +
+    raw(ip.source.b) +
+    raw(ip.source.c) +
+    raw(ip.source.d) +
+    raw(ip.destination.a) +
+    raw(ip.destination.b) +
+    raw(ip.destination.c) +
+    raw(ip.destination.d) +
+    raw(htons(length & 0xffff)) +
+    raw(htons(IPPROTO_ICMPV6)),
+  /** The traffic class: four bits in each of the first two bytes. */
+  tos: (ip: Header6): u8 => u8((ntohl(ip.versionAndClass) >>> 20) & 0xff),
 } as unknown as Family;
 
 export const FAMILIES = [IPV4, IPV6];

@@ -2,14 +2,15 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, TC_ACT_UNSPEC, tailCall } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
 import { findTemplate, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import type { Family } from './family.ts';
-import { ETHERNET, Ports } from './packet/headers.ts';
+import { orphaned } from './orphan.ts';
+import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
@@ -22,7 +23,14 @@ const FTP_DATA = htons(20);
 export function firstPacket(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  const transport = family.transport(ip);
+  let transport: u32 = family.transport(ip);
+  let protocol: u8 = ip.protocol;
+  if (protocol === IPPROTO_FRAGMENT) {
+    const extension = skb.header(Fragment6, transport);
+    if (extension === null) return because(REASONS.truncated);
+    protocol = extension.next;
+    transport = transport + FRAGMENT6;
+  }
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
   const opening = openings.at(OF_PACKET);
@@ -30,15 +38,20 @@ export function firstPacket(skb: Skb, family: Family): number {
   if (opening === null || plan === null) return because(REASONS.corrupt);
   opening.clientPort = ports.sourcePort;
   opening.virtualPort = ports.destinationPort;
-  opening.protocol = ip.protocol;
+  opening.protocol = protocol;
   opening.family = family.number;
   family.widen(opening.client, ip.source);
   family.widen(opening.virtual, ip.destination);
+  return admit(skb, opening, plan, mayOpen(protocol, eventOf(skb, protocol, transport)));
+}
+
+/** The packet asks for what `opening` says; `opens`: it may open a connection. */
+export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return TC_ACT_UNSPEC;
+  if (service === null) return orphaned(skb);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
-  if (!mayOpen(opening.protocol, eventOf(skb, opening.protocol, transport))) return because(REASONS.notFirst);
+  if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);
   // Active FTP: the real server calls the client, nothing is balanced.
   if (opening.clientPort === FTP_DATA) return because(REASONS.ignored);

@@ -5,7 +5,7 @@ import { assureTemplate, changeState, rearm } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import type { Family } from './family.ts';
 import { rewrite, SOURCE } from './forward/nat.ts';
-import { findRoute, sendTo } from './forward/route.ts';
+import { findRoute, isTooLong, sendTo } from './forward/route.ts';
 import { ETHERNET, IPPROTO_UDP, type Ipv4, type Ports } from './packet/headers.ts';
 import { nextState } from './protocol/index.ts';
 import { OUTPUT } from './protocol/protocol.ts';
@@ -21,7 +21,10 @@ export function reply(
   transport: u32,
   c: Connection,
   event: u32,
+  protocol: u32,
 ): number {
+  // Before us the host would have judged it (its forwarding comes before the kernel's IPVS).
+  if (ip.timeToLive <= 1) return because(REASONS.replyOutlived);
   const server = servers.at(c.server);
   // A removed real server's replies still pass; only what is in service is counted (as IPVS does).
   if (server !== null && (server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
@@ -34,8 +37,8 @@ export function reply(
   rearm(c);
 
   if ((c.flags & METHOD_MASK) !== METHOD_MASQ) return because(REASONS.reply);
-  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort);
+  if (isTooLong(skb, c.route) && family.isWhole(ip)) return because(REASONS.replyTooLong);
+  rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort, protocol);
   return sendTo(family, c.route);
 }

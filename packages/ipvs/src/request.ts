@@ -23,6 +23,7 @@ export function request(
   transport: u32,
   c: Connection,
   event: u32,
+  protocol: u32,
 ): number {
   const server = servers.at(c.server);
   if (server !== null) {
@@ -35,5 +36,5 @@ export function request(
   c.inPackets = u32(c.inPackets + 1);
   rearm(c);
   if (server === null) return because(REASONS.bypassed);
-  return forward(skb, family, ip, ports, transport, c, server);
+  return forward(skb, family, ip, ports, transport, c, server, protocol);
 }

@@ -29,6 +29,7 @@ export const Settings = struct('settings', {
   natIcmpSend: u32,
   scheduleIcmp: u32,
   ignoreTunneled: u32,
+  pathMtuDiscovery: u32,
   /** 1 while this director is a backup that must not balance (backup_only, and a backup daemon runs). */
   backupOnly: u32,
   /** Modes of the defence, 0 to 3; 1 and 2 are exchanged by the data plane itself (defence.ts). */

@@ -3,10 +3,37 @@
  *
  * `schedulers` has one program for each scheduler, at its number: one can be added or exchanged with no other touched.
  */
-import { programTable } from '@ipvsd/bpf';
+import { be32, percpuArray, programTable, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const FIRST_PACKET = 0;
 export const CONNECT = 1;
+/** An ICMP error is made of the packet (forward/answer.ts). */
+export const ANSWER = 2;
+export const TUNNEL = 3;
+/** ICMP errors: about a connection, about our own tunnels, about what may become a connection. */
+export const RELATED = 4;
+export const OWN_TUNNEL = 5;
+export const UNRELATED = 6;
+export const ORPHAN = 7;
+export const FRAGMENT = 8;
+export const FIRST_FRAGMENT = 9;
 
-export const stages = programTable('stages', { maxEntries: 8 });
+/** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
+export const Errand = struct('errand', {
+  /** TUNNEL: number of the real server. */
+  server: u32,
+  /** ANSWER: type, code and the four bytes behind the checksum. */
+  rest: be32,
+  type: u8,
+  code: u8,
+  /** 1: from the director's own address, not from the packet's destination. */
+  own: u8,
+  reserved: u8,
+});
+const errands = percpuArray('errands', Errand, { maxEntries: 1 });
+
+/** This CPU's errand; null never happens, but the verifier asks. */
+export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
+
+export const stages = programTable('stages', { maxEntries: 16 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });

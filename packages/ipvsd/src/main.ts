@@ -1,5 +1,6 @@
 /** The command `ipvsd`: each subcommand is a file in commands/, loaded when it is called. */
 import { Command, InvalidArgumentError } from 'commander';
+import { readEndPoint } from './end-point.ts';
 import { orExplain } from './explain.ts';
 
 const port = (text: string): number => {
@@ -7,6 +8,26 @@ const port = (text: string): number => {
   if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new InvalidArgumentError('must be 1 to 65535');
   return value;
 };
+
+const endPoint = (text: string) => {
+  const found = readEndPoint(text);
+  if (found === undefined) throw new InvalidArgumentError('must be ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT');
+  return found;
+};
+
+const withPort = (text: string) => {
+  const { address, port } = endPoint(text);
+  if (port === undefined) throw new InvalidArgumentError('needs a port');
+  return { address, port };
+};
+
+const deadline = (text: string): number => {
+  const value = Number(text);
+  if (!(value >= 0)) throw new InvalidArgumentError('must be a number of seconds');
+  return value;
+};
+
+const CONFIGURATION = '/etc/keepalived/keepalived.conf';
 
 const seconds = (text: string): number => {
   const value = Number(text);
@@ -137,5 +158,114 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((url: string, { requests, concurrency }) =>
       orExplain(async () => (await import('./demo/load.ts')).printLoad(url, requests, concurrency)),
     );
+  // A reader that has seen enough (`| head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  addDaemonCommands(program);
   await program.parseAsync([...argv]);
+}
+
+/** What needs the daemon, its configuration or its neighbours on the real servers. */
+function addDaemonCommands(program: Command): void {
+  program
+    .command('run')
+    .description('the daemon: health checks and notifications by keepalived.conf or our own YAML, in the foreground')
+    .option('-f, --file <file>', 'keepalived.conf, or .yaml and .json of our own', CONFIGURATION)
+    .option('-i, --config-id <id>', 'what @id lines are compared with; the host name unless given')
+    .option('--load <source>', 'ask real servers for their load: agent[:PORT], http[:PORT][/PATH], prometheus, snmp')
+    .option('--log <format>', 'json, text, or auto: text on a terminal', 'auto')
+    .option('--leave', 'leave the virtual services as they are at the end')
+    .option('--despite-errors', 'run a configuration with errors without what is wrong in it, as keepalived does')
+    .action((options) =>
+      orExplain(async () => {
+        const { openDirector } = await import('./open-director.ts');
+        await (await import('./commands/run.ts')).run(options, openDirector);
+      }),
+    );
+  program
+    .command('check')
+    .description(
+      "keepalived's verdict on a configuration, with every error's place, and what keepalived does not look for",
+    )
+    .argument('[file]', 'keepalived.conf, or .yaml and .json of our own', CONFIGURATION)
+    .option('-i, --config-id <id>', 'what @id lines are compared with')
+    .option('--strict', 'findings and warnings count too: exit status 6')
+    .option('--json', 'as one JSON object')
+    .option('--outline', 'also what the configuration means')
+    .action((file: string, options) =>
+      orExplain(async () => {
+        const { check } = await import('./commands/check.ts');
+        process.exitCode = check(file, options, (text) => process.stdout.write(text));
+      }),
+    );
+  program
+    .command('schema')
+    .description('the JSON Schema of our own configuration')
+    .action(() =>
+      orExplain(async () => {
+        const { configurationJsonSchema } = await import('@ipvsd/keepalived');
+        process.stdout.write(`${JSON.stringify(configurationJsonSchema(), null, 2)}\n`);
+      }),
+    );
+  program
+    .command('plan')
+    .description('what a reload with this configuration would change, and how many connections it touches')
+    .requiredOption('-f, --file <file>')
+    .action(({ file }: { file: string }) =>
+      orExplain(async () => (await import('./commands/plan.ts')).plan(file, await tools())),
+    );
+  program
+    .command('drain')
+    .description('weight 0 for a real server in every service, wait for its connections, then take it out')
+    .argument('<real-server>', 'ADDRESS or ADDRESS:PORT', endPoint)
+    .option('--deadline <seconds>', 'take it out then, whatever is left', deadline, 300)
+    .option('--keep', 'leave it in the table with weight 0')
+    .option('--release-persistence', 'clients bound to it by persistence may go elsewhere at once (for all services)')
+    .action((target, { deadline, ...options }) =>
+      orExplain(async () =>
+        (await import('./commands/drain.ts')).drain(target, { deadlineSeconds: deadline, ...options }, await tools()),
+      ),
+    );
+  program
+    .command('undrain')
+    .argument('<real-server>', 'ADDRESS or ADDRESS:PORT', endPoint)
+    .description('call a drained real server back')
+    .option('--weight <n>', 'where no daemon knows its weight', Number)
+    .action((target, options) =>
+      orExplain(async () => (await import('./commands/drain.ts')).undrain(target, options, await tools())),
+    );
+  const explain = program.command('explain').description('why things are as they are');
+  explain
+    .command('weight')
+    .description('why a real server has its weight')
+    .argument('<virtual>', 'VIP:PORT', withPort)
+    .argument('<real>', 'RIP:PORT', withPort)
+    .action((virtual, real) =>
+      orExplain(async () => (await import('./commands/explain.ts')).explainWeight(virtual, real, await tools())),
+    );
+  explain
+    .command('client', { isDefault: true })
+    .description('which real server a client has or would get')
+    .argument('<client>', 'ADDRESS:PORT', withPort)
+    .argument('<virtual>', 'VIP:PORT', withPort)
+    .action((client, virtual) =>
+      orExplain(async () => (await import('./commands/explain.ts')).explainClient(client, virtual, await tools())),
+    );
+  program
+    .command('agent')
+    .description('on a real server: answer agent-check and JSON over HTTP with its load')
+    .option('--host <address>', 'where to listen', '::')
+    .option('--port <port>', 'for agent-check', port, 3333)
+    .option('--http-port <port>', 'for JSON', port, 3334)
+    .option('--command <command>', 'prints a load in percent, or an agent-check line')
+    .option('--drain-file <path>', 'answer drain while this file is there')
+    .action((options) => orExplain(async () => (await import('./commands/agent.ts')).agent(options)));
+}
+
+async function tools() {
+  const { openDirector } = await import('./open-director.ts');
+  const { daemonPaths } = await import('./daemon/run-folder.ts');
+  const write = (text: string): void => {
+    process.stdout.write(text);
+  };
+  return { director: openDirector(), controlPath: daemonPaths().control, write };
 }

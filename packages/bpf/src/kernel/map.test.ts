@@ -100,8 +100,7 @@ describeKernel('maps in the kernel', () => {
       expect(entries).toHaveLength(10_000);
       expect(new Set(entries.map(([key]) => number(key))).size).toBe(10_000);
       for (const [key, value] of entries) expect(number(value)).toBe(number(key)! * 3);
-    }),
-  );
+    }));
 
   test('an empty map has no entries, and clear() counts what it removes', () =>
     withMap({ type: 'hash', maxEntries: 5000 }, (map) => {
@@ -133,8 +132,7 @@ describeKernel('maps in the kernel', () => {
       if (type === 'percpuArray')
         expect(map.valuesPerCpu(2, 1)[0]!.map(number)).toEqual(new Array(possibleCpus()).fill(7));
       if (type === 'percpuHash') expect(map.lookupPerCpu(u32(9))).toEqual([]);
-    }),
-  );
+    }));
 
   test('an LPM trie finds the longest prefix and lists its entries', () =>
     withMap({ type: 'lpmTrie', keySize: 8, maxEntries: 10, flags: 1 }, (map) => {

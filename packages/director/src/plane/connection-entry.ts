@@ -1,6 +1,6 @@
 /** An entry of the connection table as operators read it. */
 import { ntohs } from '@ipvsd/bpf';
-import { type Connection, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
+import { AF_INET, AF_INET6, type Connection, OTHER_FAMILY, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 
@@ -13,13 +13,18 @@ export function connectionEntry(c: Connection, now: number): ConnectionEntry | u
     protocol: protocolName(c.protocol),
     client: { address: loadAddress(c.client, c.family), port: ntohs(c.clientPort) },
     virtual: { address: loadAddress(c.virtual, c.family), port: ntohs(c.virtualPort) },
-    real: { address: loadAddress(c.real, c.family), port: ntohs(c.realPort) },
+    real: { address: loadAddress(c.real, familyOfReal(c)), port: ntohs(c.realPort) },
     state: stateName(c),
     expiresSeconds: Math.max(0, Math.floor(secondsOf(left))),
     synced: false,
     persistenceEngine: null,
     persistenceData: null,
   };
+}
+
+function familyOfReal(c: Connection): number {
+  if ((c.flags & OTHER_FAMILY) === 0) return c.family;
+  return c.family === AF_INET ? AF_INET6 : AF_INET;
 }
 
 function stateName(c: Connection): string {

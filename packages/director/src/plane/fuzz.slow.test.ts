@@ -4,7 +4,7 @@
  *
  * FUZZ_SEED replays a run, FUZZ_PACKETS sets how many.
  */
-import { type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
+import { BPF_FIB_LOOKUP_SRC, type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { skbContext } from '@ipvsd/bpf/kernel';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import {
@@ -12,7 +12,9 @@ import {
   connections,
   flows4,
   flows6,
+  followed,
   ingress,
+  internetChecksum,
   members,
   parseFrame,
   population,
@@ -27,7 +29,15 @@ import {
   ticksOf,
   traffic,
 } from '@ipvsd/ipvs';
-import { createNamespace, deleteNamespace, inNamespace, parseMac, withRoutes, writeSysctl } from '@ipvsd/linux';
+import {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  parseIp,
+  parseMac,
+  withRoutes,
+  writeSysctl,
+} from '@ipvsd/linux';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Command } from '../command.ts';
 import { plainTunnel, type ServiceId } from '../model.ts';
@@ -38,7 +48,7 @@ import type { Plane } from './plane.ts';
 
 const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31);
 const packets = Number(process.env['FUZZ_PACKETS'] ?? 100_000);
-const BATCH = 1000;
+const BATCH = 300;
 const MAX_CONNECTIONS = 512;
 const KEY = new Uint8Array(4);
 
@@ -112,7 +122,7 @@ describeKernel('the data plane in the kernel and in Node', () => {
     for (const director of both) inside(() => director.writeSettings(undefined, MAX_CONNECTIONS));
     setClock();
     for (let sent = 0; sent < packets; sent += BATCH) {
-      for (let i = random(4); i > 0; i--) inside(() => change(both));
+      for (let i = sent === 0 ? 30 : random(4); i > 0; i--) inside(() => change(both));
       for (let i = 0; i < BATCH && sent + i < packets; i++) inside(() => send(sent + i));
       compareMaps(sent);
     }
@@ -123,7 +133,7 @@ describeKernel('the data plane in the kernel and in Node', () => {
 });
 
 /** On link are the two networks; nothing else is known. */
-function route(parameters: Uint8Array): number {
+function route(parameters: Uint8Array, flags: number): number {
   const view = new DataView(parameters.buffer, parameters.byteOffset);
   const address = [...parameters.subarray(32, 48)];
   const net = parameters[0] === 2 ? address.slice(0, 3) : address.slice(0, 8);
@@ -137,9 +147,24 @@ function route(parameters: Uint8Array): number {
   // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
   const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
   if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
+  if (view.getUint16(6, true) > MTU) {
+    view.setUint16(6, MTU, true);
+    return 8;
+  }
   view.setUint32(8, found, true);
+  if ((flags & BPF_FIB_LOOKUP_SRC) !== 0)
+    parameters.set(parseIp(OWN[`${parameters[0]} ${found === ifindex.client}`]!), 16);
   return 0;
 }
+
+const MTU = 1500;
+/** The director's addresses, by family and side. */
+const OWN: Readonly<Record<string, string>> = {
+  '2 true': '10.1.0.1',
+  '2 false': '10.2.0.1',
+  '10 true': '2001:db8:1::1',
+  '10 false': '2001:db8:2::1',
+};
 
 // Tables -------------------------------------------------------------------------------------------------------------
 
@@ -154,16 +179,26 @@ const SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc'];
 function randomCommand(): Command {
   const service = pick(SERVICES);
   const host = 11 + random(5);
+  const forwarding = pick(['masq', 'masq', 'masq', 'tunnel', 'tunnel', 'route'] as const);
+  // Tunnels lead into the other family as well.
+  const four = (service.family === 'ipv4') !== (forwarding === 'tunnel' && random(3) === 0);
   const server = {
-    address: service.family === 'ipv4' ? `10.2.0.${host}` : `2001:db8:2::${host}`,
-    port: pick([80, 8000]),
+    address: four ? `10.2.0.${host}` : `2001:db8:2::${host}`,
+    port: forwarding === 'masq' ? pick([80, 8000]) : service.kind === 'address' ? service.port : 0,
   };
   const settings = {
-    forwarding: 'masq',
+    forwarding,
     weight: random(5),
     upperThreshold: pick([0, 0, 0, 3]),
     lowerThreshold: 0,
-    tunnel: plainTunnel,
+    tunnel:
+      forwarding === 'tunnel'
+        ? pick([
+            plainTunnel,
+            { type: 'gre', port: 0, checksum: pick(['none', 'full'] as const) } as const,
+            { type: 'gue', port: 5555, checksum: pick(['none', 'full', 'remote'] as const) } as const,
+          ])
+        : plainTunnel,
   } as const;
   const serviceSettings = {
     scheduler: pick(SCHEDULERS),
@@ -181,6 +216,9 @@ function randomCommand(): Command {
     { kind: 'addServer', service, server, settings },
     { kind: 'editServer', service, server, settings },
     { kind: 'deleteServer', service, server },
+    { kind: 'setSysctl', name: 'schedule_icmp', value: pick(['0', '1']) },
+    { kind: 'setSysctl', name: 'nat_icmp_send', value: pick(['0', '1']) },
+    { kind: 'setSysctl', name: 'pmtu_disc', value: pick(['0', '1', '1']) },
     ...(random(10) === 0 ? [{ kind: 'deleteService', service } as const] : []),
   ]);
 }
@@ -203,9 +241,20 @@ const forwarded: {
   readonly realPort: number;
 }[] = [];
 
-function remember(bytes: Uint8Array): void {
-  const { source, sourcePort, destination, destinationPort } = parseFrame(bytes);
+/** Packets of ours in tunnels, as they left. */
+const tunnelled: Uint8Array[] = [];
+
+function remember(sent: Uint8Array, bytes: Uint8Array): void {
+  const parsed = parseFrame(bytes);
+  const before = parseFrame(sent);
+  if (Object.values(OWN).includes(parsed.source)) {
+    tunnelled.push(bytes.slice());
+    if (tunnelled.length > 50) tunnelled.shift();
+  } else if (parsed.protocol !== 6) return;
+  const { source, sourcePort } = before;
+  const { destination, destinationPort } = parsed.protocol === 6 ? parsed : { ...before, destination: '10.2.0.11' };
   if (!destination.startsWith('10.2.') && !destination.startsWith('2001:db8:2:')) return;
+  if (before.protocol !== 6 || source.includes(':') !== destination.includes(':')) return;
   forwarded.push({ client: source, port: sourcePort, real: destination, realPort: destinationPort });
   if (forwarded.length > 200) forwarded.shift();
 }
@@ -220,13 +269,101 @@ function frameOfConnection(): Uint8Array {
     destinationPort: reply ? port : pick([80, 80, 81]),
     flags: pick(FLAGS),
     timeToLive: pick([64, 64, 64, 64, 1]),
-    payload: Uint8Array.from({ length: random(50) }, () => random(256)),
+    tos: pick([0, 0, 0xb9, 3]),
+    payload: Uint8Array.from({ length: pick([random(50), random(50), 1430 + random(60)]) }, () => random(256)),
   });
   frame.set(mac);
-  return maim(frame);
+  return maim(random(12) === 0 ? fragmented(frame) : frame);
+}
+
+const ERRORS = {
+  4: [
+    [3, 3],
+    [3, 4],
+    [11, 0],
+    [4, 0],
+    [5, 1],
+    [8, 0],
+  ],
+  6: [
+    [1, 4],
+    [2, 0],
+    [3, 0],
+    [128, 0],
+  ],
+} as const;
+
+/** An ICMP message that quotes what is given. */
+function icmpFrame(source: string, destination: string, quoted: Uint8Array): Uint8Array {
+  const six = source.includes(':');
+  const [type, code] = pick<readonly [number, number]>(six ? ERRORS[6] : ERRORS[4]);
+  const message = new Uint8Array(8 + quoted.length);
+  message.set([
+    type,
+    code,
+    0,
+    0,
+    0,
+    0,
+    ...pick([
+      [5, 20],
+      [2, 0],
+      [0, 0],
+    ]),
+  ]);
+  message.set(quoted, 8);
+  const addresses = [source, destination].map(parseIp);
+  const length = message.length;
+  const pseudo = six ? [...addresses, Uint8Array.of(0, 0, length >> 8, length & 255, 0, 0, 0, 58)] : [];
+  const sum = random(20) === 0 ? 0x1234 : internetChecksum(...pseudo, message);
+  message.set([sum >> 8, sum & 255], 2);
+  const ip = six ? new Uint8Array(40) : new Uint8Array(20);
+  const timeToLive = pick([64, 64, 64, 1]);
+  if (six) {
+    ip.set([0x60, 0, 0, 0, length >> 8, length & 255, 58, timeToLive]);
+    ip.set(addresses[0]!, 8);
+    ip.set(addresses[1]!, 24);
+  } else {
+    ip.set([0x45, 0, (length + 20) >> 8, (length + 20) & 255, 0, 1, 0, 0, timeToLive, 1]);
+    ip.set(addresses[0]!, 12);
+    ip.set(addresses[1]!, 16);
+    const check = internetChecksum(ip);
+    ip.set([check >> 8, check & 255], 10);
+  }
+  return Uint8Array.from([...mac, 2, 0, 0, 0, 0, 2, ...(six ? [0x86, 0xdd] : [8, 0]), ...ip, ...message]);
+}
+
+/** An error about a packet of a connection, from either side, or about one of ours in a tunnel. */
+function errorFrame(): Uint8Array {
+  if (tunnelled.length > 0 && random(3) === 0) {
+    const sent = pick(tunnelled);
+    const { source, destination } = parseFrame(sent);
+    return maim(icmpFrame(destination, source, sent.slice(14, 14 + 28 + random(150))));
+  }
+  const { client, port, real, realPort } = pick(forwarded);
+  const virtual = client.includes(':') ? '2001:db8:1::100' : '10.1.0.100';
+  const quote = (source: string, sourcePort: number, destination: string, destinationPort: number): Uint8Array =>
+    tcpFrame({
+      source,
+      destination,
+      sourcePort,
+      destinationPort,
+      flags: 'A',
+      payload: new Uint8Array(random(40)),
+    }).slice(
+      14,
+      // At least the ports, now and then less.
+      14 + (source.includes(':') ? 40 : 20) + random(30),
+    );
+  return maim(
+    random(2) === 0
+      ? icmpFrame(client, virtual, quote(virtual, 80, client, port))
+      : icmpFrame(real, client, quote(client, port, real, realPort)),
+  );
 }
 
 function randomFrame(): Uint8Array {
+  if (forwarded.length > 0 && random(6) === 0) return errorFrame();
   if (forwarded.length > 0 && random(3) > 0) return frameOfConnection();
   const six = random(3) === 0;
   const client = six ? `2001:db8:1::${(2 + random(6)).toString(16)}` : `10.1.0.${2 + random(6)}`;
@@ -245,7 +382,26 @@ function randomFrame(): Uint8Array {
     payload: Uint8Array.from({ length: pick([0, 0, 1, 7, 64, 1400]) }, () => random(256)),
   });
   frame.set(random(30) === 0 ? [2, 9, 9, 9, 9, 9] : mac);
-  return maim(frame);
+  return maim(random(12) === 0 ? fragmented(frame) : frame);
+}
+
+/** The packet as if it were a fragment, the first or a later one. */
+function fragmented(frame: Uint8Array): Uint8Array {
+  const id = random(6);
+  const offset = pick([0, 0, 1, 64]);
+  if (frame[12] === 8) {
+    const copy = frame.slice();
+    copy.set([0, id, (offset === 64 ? 0 : 0x20) | (offset >> 8), offset & 255], 18);
+    copy.set([0, 0], 24);
+    const sum = internetChecksum(copy.subarray(14, 34));
+    copy.set([sum >> 8, sum & 255], 24);
+    return copy;
+  }
+  const length = frame.length - 54 + 8;
+  const extension = [frame[20]!, 0, offset >> 5, ((offset & 31) << 3) | (offset === 64 ? 0 : 1), 0, 0, 0, id];
+  const copy = Uint8Array.from([...frame.subarray(0, 54), ...extension, ...frame.subarray(54)]);
+  copy.set([length >> 8, length & 255, 44], 18);
+  return copy;
 }
 
 /** One in six is cut short or has bytes changed, anywhere. */
@@ -280,20 +436,19 @@ function send(number: number): void {
   const here = kernel.program(ingress.name).testRun({ data: frame, context });
   const skb = new NodeSkb(frame, { mark, ifindex: from, ingressIfindex: from, pktType: packetType(other) });
   const there = node.receive(skb);
-  if (there === TC_ACT_REDIRECT) remember(skb.bytes);
+  if (there === TC_ACT_REDIRECT && frame.length >= (frame[12] === 8 ? 54 : 74)) remember(frame, skb.bytes);
   verdicts.set(there, (verdicts.get(there) ?? 0) + 1);
   const story = `packet ${number}, seed ${seed}: ${Buffer.from(frame).toString('hex')}`;
   expect(here.retval | 0, `verdict of ${story}`).toBe(there);
-  const [ours, theirs] = [here.data, skb.bytes].map((bytes) =>
-    Buffer.from(withoutChance(frame, bytes)).toString('hex'),
-  );
+  const [ours, theirs] = [here.data, skb.bytes].map((bytes) => Buffer.from(withoutChance(bytes)).toString('hex'));
   expect(ours, `bytes of ${story}`).toBe(theirs);
 }
 
-/** The IPv4 id of an ICMP message that the director makes is drawn at random, and its header checksum follows. */
-function withoutChance(sent: Uint8Array, received: Uint8Array): Uint8Array {
-  const made = received[12] === 8 && received[13] === 0 && received[23] === 1 && sent[23] !== 1;
-  if (!made) return received;
+/** The IPv4 id of what the director makes is drawn at random, and its header checksum follows. */
+function withoutChance(received: Uint8Array): Uint8Array {
+  if (received[12] !== 8 || received[13] !== 0) return received;
+  const source = received.subarray(26, 30).join('.');
+  if (received[23] !== 1 && !Object.values(OWN).includes(source)) return received;
   const copy = received.slice();
   for (const at of [18, 19, 24, 25]) copy[at] = 0;
   return copy;
@@ -320,7 +475,7 @@ function setClock(): void {
 // Maps ---------------------------------------------------------------------------------------------------------------
 
 function compareMaps(sent: number): void {
-  for (const definition of [population, services, flows4, flows6]) compareEntries(definition, sent);
+  for (const definition of [population, services, flows4, flows6, followed]) compareEntries(definition, sent);
   compareRange(connections, MAX_CONNECTIONS, sent, (bytes) => {
     // What a free entry last held is nobody's.
     if (Connection.on(bytes).alive !== 1) bytes.fill(0);

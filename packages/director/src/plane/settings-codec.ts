@@ -27,6 +27,7 @@ export function fillSettings(s: Settings, sysctls: ReadonlyMap<string, string>, 
   s.cacheBypass = number('cache_bypass');
   s.natIcmpSend = number('nat_icmp_send');
   s.scheduleIcmp = number('schedule_icmp');
+  s.pathMtuDiscovery = number('pmtu_disc');
   s.ignoreTunneled = number('ignore_tunneled');
   s.backupOnly = number('backup_only') !== 0 && daemons.some(({ role }) => role === 'backup') ? 1 : 0;
   for (const [name, field] of Object.entries(DEFENCE)) {

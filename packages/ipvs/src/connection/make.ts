@@ -1,7 +1,15 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
 import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
 import { IPPROTO_UDP } from '../packet/headers.ts';
-import { METHOD_BYPASS, METHOD_MASQ, NONE, SERVICE_ONE_PACKET, type Service, servers } from '../service/service.ts';
+import {
+  METHOD_BYPASS,
+  METHOD_MASQ,
+  NONE,
+  type RealServer,
+  SERVICE_ONE_PACKET,
+  type Service,
+  servers,
+} from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
 import { now as clock, ticksOf } from '../settings.ts';
 import {
@@ -10,6 +18,7 @@ import {
   INACTIVE,
   NO_OUTPUT,
   ONE_PACKET,
+  OTHER_FAMILY,
   population,
   returnSlot,
   TEMPLATE,
@@ -31,7 +40,13 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP;
   const method: u8 = u8(server.method & 7);
   const unseen: u32 = method === METHOD_MASQ ? 0 : NO_OUTPUT;
-  const index = fill(opening, chosen, port, method + INACTIVE + unseen + (once ? ONE_PACKET : 0), INITIAL_TIMEOUT);
+  const index = fill(
+    opening,
+    chosen,
+    port,
+    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0),
+    INITIAL_TIMEOUT,
+  );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -66,7 +81,7 @@ export function makeBypass(opening: Opening): u32 {
 export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const index = fill(wanted, chosen, port, (server.method & 7) + TEMPLATE, timeout);
+  const index = fill(wanted, chosen, port, (server.method & 7) + TEMPLATE + familyOf(server, wanted), timeout);
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -75,6 +90,9 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   atomicAdd(server, 'persistent', 1);
   return index;
 }
+
+const familyOf = (server: RealServer, opening: Opening): number =>
+  server.family === opening.family ? 0 : OTHER_FAMILY;
 
 /** An entry that no packet finds yet. */
 function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32): u32 {

@@ -1,13 +1,15 @@
 /** How a request leaves for its real server: by the method that the connection had from its beginning. */
-import type { Skb, u32, ViewOf } from '@ipvsd/bpf';
+import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from '../connection/connection.ts';
 import { because, REASONS } from '../counters.ts';
 import type { Family } from '../family.ts';
 import type { Ipv4, Ports } from '../packet/headers.ts';
 import { METHOD_LOCAL, METHOD_MASQ, METHOD_TUNNEL, type RealServer } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
+import { errandOf, stages, TUNNEL } from '../stages.ts';
+import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { DESTINATION, rewrite } from './nat.ts';
-import { findRoute, sendTo } from './route.ts';
+import { findRoute, isTooLong, sendTo } from './route.ts';
 
 export function forward(
   skb: Skb,
@@ -17,14 +19,33 @@ export function forward(
   transport: u32,
   c: Connection,
   server: RealServer,
+  protocol: u32,
 ): number {
   const method = c.flags & METHOD_MASK;
   if (method === METHOD_LOCAL) return because(REASONS.local);
-  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
+  if (ip.timeToLive <= 1) {
+    because(REASONS.timeToLive);
+    return answerWith(skb, family, TIME_EXCEEDED, 0);
+  }
+  if (method === METHOD_TUNNEL) return enterTunnel(skb, c.server);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (method === METHOD_MASQ) rewrite(skb, family, ip, ports, transport, DESTINATION, c.real, c.realPort);
-  else if (method === METHOD_TUNNEL) return because(REASONS.tunnel);
+  const tooLong = isTooLong(skb, server.route);
+  if (tooLong && family.isWhole(ip)) {
+    because(REASONS.tooLong);
+    family.finish(ip, 0);
+    return answerWith(skb, family, TOO_BIG, server.route.mtu);
+  }
+  if (method === METHOD_MASQ) rewrite(skb, family, ip, ports, transport, DESTINATION, c.real, c.realPort, protocol);
   // DR: the real server has the virtual address itself; only the next hop is new, and the packet a hop older.
   else family.finish(ip, 0);
+  if (tooLong && method === METHOD_MASQ) return because(REASONS.fragmented);
   return sendTo(family, server.route);
+}
+
+/** The packet goes on in the stage that puts it into a tunnel. */
+export function enterTunnel(skb: Skb, server: u32): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  errand.server = server;
+  return tailCall(skb, stages, TUNNEL);
 }

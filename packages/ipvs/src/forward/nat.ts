@@ -13,7 +13,7 @@ import { mendUdp } from './udp-checksum.ts';
 
 /**
  * Rewrite one side of the packet: `address` and `port` as the packet has them become `to` and `toPort`. AH and ESP have no
- * ports, and what they protect is theirs. The views are stale afterwards.
+ * ports, and what they protect is theirs. `protocol` is the transport's. The views are stale afterwards.
  */
 export function rewrite(
   skb: Skb,
@@ -24,8 +24,8 @@ export function rewrite(
   side: Side,
   to: Address6,
   toPort: be16,
+  protocol: u32,
 ): void {
-  const protocol = ip.protocol;
   const address: Address4 = side.address(ip);
   const oldPort = side.port(ports);
   const difference = family.difference(address, to);

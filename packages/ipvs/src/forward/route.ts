@@ -1,7 +1,17 @@
 /** The way out: next hop and interface, taken from the kernel's routing table and kept for a second. */
-import { FibLookup, fibLookup, RedirectNeighbour, redirectNeigh, type Skb, stack, u32 } from '@ipvsd/bpf';
+import {
+  BPF_FIB_LOOKUP_SRC,
+  FibLookup,
+  fibLookup,
+  RedirectNeighbour,
+  redirectNeigh,
+  type Skb,
+  stack,
+  u32,
+} from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address6 } from '../packet/address.ts';
+import { ETHERNET } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
 
@@ -9,6 +19,8 @@ const ROUTE_AGE = ticksOf(1);
 const FIB_SUCCESS = 0;
 /** The route is known, its neighbour not yet: redirectNeigh resolves it. */
 const FIB_NO_NEIGHBOUR = 7;
+const FIB_TOO_LONG = 8;
+const LONGEST = 0xffff;
 
 /** Makes sure that `route` leads to `destination`; false where the kernel has no way. */
 export function findRoute(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
@@ -23,17 +35,50 @@ function askRoute(skb: Skb, family: Family, route: Route, destination: Address6,
   question.destination.set(1, destination.b);
   question.destination.set(2, destination.c);
   question.destination.set(3, destination.d);
+  // Longer than any packet: the answer is what fits. It says no more than that, so the way itself is another question.
+  question.length = LONGEST;
+  const mtu: u32 = fibLookup(skb, question, 0) === FIB_TOO_LONG ? question.length : LONGEST;
+  question.length = 0;
+  question.ifindex = skb.ingressIfindex;
+  question.tos = 0;
+  question.destination.set(0, destination.a);
+  question.destination.set(1, destination.b);
+  question.destination.set(2, destination.c);
+  question.destination.set(3, destination.d);
   const answer = fibLookup(skb, question, 0);
   if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) {
     route.ifindex = 0;
     return false;
   }
+  route.mtu = mtu;
   route.hop.a = question.destination.get(0);
   route.hop.b = question.destination.get(1);
   route.hop.c = question.destination.get(2);
   route.hop.d = question.destination.get(3);
   route.ifindex = question.ifindex;
   route.at = now;
+  return true;
+}
+
+/** Whether the packet is longer than the way is wide; what is segmented later (GSO) is not. */
+export const isTooLong = (skb: Skb, route: Route): boolean => skb.len > route.mtu + ETHERNET && skb.gsoSize === 0;
+
+/**
+ * The director's own address towards `destination`, which a route was just found to; false where the kernel has none.
+ * @subprog
+ */
+export function findSource(skb: Skb, family: Family, source: Address6, destination: Address6): boolean {
+  const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
+  question.destination.set(0, destination.a);
+  question.destination.set(1, destination.b);
+  question.destination.set(2, destination.c);
+  question.destination.set(3, destination.d);
+  const answer = fibLookup(skb, question, BPF_FIB_LOOKUP_SRC);
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) return false;
+  source.a = question.source.get(0);
+  source.b = question.source.get(1);
+  source.c = question.source.get(2);
+  source.d = question.source.get(3);
   return true;
 }
 

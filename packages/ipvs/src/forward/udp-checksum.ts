@@ -28,7 +28,9 @@ export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u3
   const header = skb.header(Udp, at);
   if (header === null) return;
   if (raw(header.checksum) === 0) {
-    complete(skb, family, at);
+    const ip = skb.header(family.Header, ETHERNET);
+    // Of a datagram in fragments the rest is not here.
+    if (ip !== null && !family.isFragmented(ip)) complete(skb, family, at);
     return;
   }
   const checksum = at + UDP_CHECKSUM;

@@ -87,6 +87,7 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
   }
   // The next packet asks for the way anew.
   s.route.ifindex = 0;
+  s.pathMtu = 0;
   s.flags = u32(s.flags | SERVER_AVAILABLE);
   return 0;
 });

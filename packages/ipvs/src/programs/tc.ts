@@ -3,7 +3,26 @@ import { tcProgram } from '@ipvsd/bpf';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
-import { CONNECT, FIRST_PACKET, stages } from '../stages.ts';
+import { answer } from '../forward/answer.ts';
+import { tunnel } from '../forward/tunnel.ts';
+import { firstFragment, fragment } from '../fragment.ts';
+import { orphan } from '../orphan.ts';
+import { ownTunnel } from '../own-tunnel.ts';
+import { related } from '../related.ts';
+import {
+  ANSWER,
+  CONNECT,
+  FIRST_FRAGMENT,
+  FIRST_PACKET,
+  FRAGMENT,
+  ORPHAN,
+  OWN_TUNNEL,
+  RELATED,
+  stages,
+  TUNNEL,
+  UNRELATED,
+} from '../stages.ts';
+import { unrelated } from '../unrelated.ts';
 
 export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
 export const first = stages.set(
@@ -13,4 +32,36 @@ export const first = stages.set(
 export const connecting = stages.set(
   CONNECT,
   tcProgram('ipvsd_connect', (skb) => byFamily(skb, connect)),
+);
+export const answering = stages.set(
+  ANSWER,
+  tcProgram('ipvsd_answer', (skb) => byFamily(skb, answer)),
+);
+export const tunnelling = stages.set(
+  TUNNEL,
+  tcProgram('ipvsd_tunnel', (skb) => byFamily(skb, tunnel)),
+);
+export const relating = stages.set(
+  RELATED,
+  tcProgram('ipvsd_related', (skb) => byFamily(skb, related)),
+);
+export const ownTunnels = stages.set(
+  OWN_TUNNEL,
+  tcProgram('ipvsd_owntunnel', (skb) => ownTunnel(skb)),
+);
+export const unrelating = stages.set(
+  UNRELATED,
+  tcProgram('ipvsd_unrelated', (skb) => byFamily(skb, unrelated)),
+);
+export const orphaning = stages.set(
+  ORPHAN,
+  tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
+);
+export const fragments = stages.set(
+  FRAGMENT,
+  tcProgram('ipvsd_fragment', (skb) => byFamily(skb, fragment)),
+);
+export const firstFragments = stages.set(
+  FIRST_FRAGMENT,
+  tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
 );

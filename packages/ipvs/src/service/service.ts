@@ -4,7 +4,7 @@
  * User space writes services and lists of members whole (each replaced at once). A real server also carries what packets
  * count, so user space never writes one: it asks the `server` program (programs/control.ts).
  */
-import { arrayMap, be16, hashMap, struct, u8, u16, u32, u64, type ViewOf } from '@ipvsd/bpf';
+import { arrayMap, be16, hashMap, struct, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
 
 /** What a packet must match. By address (mark 0), or by firewall mark (address, port and protocol 0). */
@@ -58,8 +58,8 @@ export type Service = ViewOf<typeof Service>;
 export const ServiceState = struct('service_state', { cursor: u32, current: u32, maximum: u32, divisor: u32 });
 export type ServiceState = ViewOf<typeof ServiceState>;
 
-/** Where to send: next hop and interface, asked of the kernel at most once a second. */
-export const Route = struct('route', { hop: Address6, ifindex: u32, at: u32 });
+/** Where to send, asked of the kernel at most once a second: next hop, interface, and how long a packet may be. */
+export const Route = struct('route', { hop: Address6, ifindex: u32, at: u32, mtu: u32 });
 export type Route = ViewOf<typeof Route>;
 
 /** Forwarding methods with the kernel's numbers; fullnat is ours. */
@@ -69,6 +69,12 @@ export const METHOD_TUNNEL = 2;
 export const METHOD_ROUTE = 3;
 export const METHOD_BYPASS = 4;
 export const METHOD_FULLNAT = 5;
+
+/** How tunnels are made, with the kernel's numbers, and what is summed up. */
+export const TUNNEL_IPIP = 0;
+export const TUNNEL_GUE = 1;
+export const TUNNEL_GRE = 2;
+export const TUNNEL_CHECKSUM = 1;
 
 /** In service; without it the real server is in the trash and only its connections remember it. */
 export const SERVER_AVAILABLE = 1;
@@ -102,8 +108,10 @@ export const RealServer = struct('real_server', {
   idleSince: u32,
   /** The sequence of its service, as the service's index may have another owner by now. */
   owner: u32,
-  reserved: u32,
-  reserved2: u64,
+  // What tunnels need: the director's own address on the way there, and what a router on it said may pass (0: nothing yet).
+  source: Address6,
+  pathMtu: u32,
+  pathMtuAt: u32,
 });
 export type RealServer = ViewOf<typeof RealServer>;
 

@@ -71,6 +71,14 @@ export function countOut(server: u32, bytes: u32): void {
   t.outBytes = u64(t.outBytes + u64(bytes));
 }
 
+/** More bytes of a packet that is counted already. */
+export function countMore(server: u32, bytes: u32, reply: boolean): void {
+  const t = traffic.at(server);
+  if (t === null) return;
+  if (reply) t.outBytes = u64(t.outBytes + u64(bytes));
+  else t.inBytes = u64(t.inBytes + u64(bytes));
+}
+
 // The tick -----------------------------------------------------------------------------------------------------------
 
 /** Every two seconds: publish what was counted, and let the rates follow. */

@@ -2,7 +2,7 @@
  * Which slots of the stack an instruction may touch: by name, through a register that a slot's address has gone into, or
  * through an address that lies in a slot, as when a loop's callback is given views of the function around it.
  */
-import type { Base, Instruction, Register } from '../ir.ts';
+import type { Instruction, Register } from '../ir.ts';
 import type { Body } from './body.ts';
 import { definedBy, isRegister, usedBy } from './instruction.ts';
 
@@ -17,40 +17,37 @@ export interface PointsTo {
 
 export function pointsTo(body: Body): PointsTo {
   const inRegister = Array.from({ length: body.registerCount }, () => new Set<number>());
-  const inSlot = body.source.slots.map(() => new Set<number>());
+  const inSlot = body.source.slots.map(() => new Contents());
   const escaped = new Set<number>();
-  const places = (base: Base): Iterable<number> => ('slot' in base ? [base.slot] : inRegister[base.reg]!);
-  const flow = (into: Set<number>, slots: Iterable<number>): boolean => {
-    const before = into.size;
-    for (const slot of slots) into.add(slot);
-    return into.size > before;
-  };
   const follow = (one: Instruction): boolean => {
     switch (one.op) {
       case 'slotAddress':
-        return flow(inRegister[one.dst]!, [one.slot]);
+        return addAll(inRegister[one.dst]!, [one.slot]);
       case 'move':
-        return flow(inRegister[one.dst]!, inRegister[one.src]!);
+        return addAll(inRegister[one.dst]!, inRegister[one.src]!);
       case 'binary': {
-        let changed = false;
-        for (const side of [one.a, one.b]) {
-          if (isRegister(side) && flow(inRegister[one.dst]!, inRegister[side.reg]!)) changed = true;
-        }
-        return changed;
+        const sides = [one.a, one.b].filter(isRegister);
+        return addAll(
+          inRegister[one.dst]!,
+          sides.flatMap(({ reg }) => [...inRegister[reg]!]),
+        );
       }
       case 'load': {
-        let changed = false;
-        for (const slot of [...places(one.base)]) if (flow(inRegister[one.dst]!, inSlot[slot]!)) changed = true;
-        return changed;
+        // Only eight bytes hold an address.
+        if (one.size !== 8) return false;
+        const loaded =
+          'slot' in one.base
+            ? inSlot[one.base.slot]!.at(one.offset)
+            : [...inRegister[one.base.reg]!].flatMap((slot) => inSlot[slot]!.all());
+        return addAll(inRegister[one.dst]!, loaded);
       }
       case 'store': {
-        if (!isRegister(one.src)) return false;
+        if (one.size !== 8 || !isRegister(one.src)) return false;
         const addresses = inRegister[one.src.reg]!;
-        const into = [...places(one.base)];
-        if (into.length === 0) return flow(escaped, addresses);
-        let changed = false;
-        for (const slot of into) if (flow(inSlot[slot]!, addresses)) changed = true;
-        return changed;
+        if ('slot' in one.base) return inSlot[one.base.slot]!.put(one.offset, addresses);
+        const into = [...inRegister[one.base.reg]!];
+        if (into.length === 0) return addAll(escaped, addresses);
+        return into.map((slot) => inSlot[slot]!.put(ANYWHERE, addresses)).includes(true);
       }
       default:
         return false;
@@ -69,8 +66,38 @@ export function pointsTo(body: Body): PointsTo {
     const dst = definedBy(one);
     if (dst !== undefined) for (const slot of inRegister[dst]!) slots.add(slot);
     // Who is given a slot is given what it points to; a set grows while it is walked.
-    for (const slot of slots) for (const further of inSlot[slot]!) slots.add(further);
+    for (const slot of slots) for (const further of inSlot[slot]!.all()) slots.add(further);
     return slots;
   };
   return { of: (reg) => inRegister[reg]!, escaped, touched };
+}
+
+/** Stored through a pointer, which does not tell where in the slot. */
+const ANYWHERE = -1;
+
+/** The slots whose addresses may lie in one slot, by offset: beside captured views lie captured numbers. */
+class Contents {
+  readonly #byOffset = new Map<number, Set<number>>();
+
+  put(offset: number, slots: ReadonlySet<number>): boolean {
+    if (slots.size === 0) return false;
+    const here = this.#byOffset.get(offset) ?? new Set<number>();
+    this.#byOffset.set(offset, here);
+    return addAll(here, slots);
+  }
+
+  at(offset: number): number[] {
+    return [...(this.#byOffset.get(offset) ?? []), ...(this.#byOffset.get(ANYWHERE) ?? [])];
+  }
+
+  all(): number[] {
+    return [...this.#byOffset.values()].flatMap((slots) => [...slots]);
+  }
+}
+
+/** Whether anything was new. */
+function addAll(into: Set<number>, slots: Iterable<number>): boolean {
+  const before = into.size;
+  for (const slot of slots) into.add(slot);
+  return into.size > before;
 }

@@ -24,7 +24,8 @@ export function dropDeadStores(body: Body): void {
   const dead = new Set<Instruction>();
   body.blocks.forEach((_, id) => {
     bytes.backwards(id, (one, live) => {
-      if (one.op === 'store' && 'slot' in one.base && !bytes.written(one).some((byte) => live.has(byte))) dead.add(one);
+      const written = bytes.written(one);
+      if (written.length > 0 && !written.some((byte) => live.has(byte))) dead.add(one);
     });
   });
   for (const block of body.blocks) block.instructions = block.instructions.filter((one) => !dead.has(one));
@@ -107,7 +108,7 @@ class SlotBytes {
     return this.#escaped.has(slot);
   }
 
-  /** The bytes that a store by name overwrites for certain. */
+  /** The bytes that a store by name overwrites for certain; none of what anything may read at any time. */
   written(one: Instruction): number[] {
     if (one.op !== 'store' || !('slot' in one.base) || this.isEscaped(one.base.slot)) return [];
     return this.#bytes(one.base.slot, one.offset, one.size);

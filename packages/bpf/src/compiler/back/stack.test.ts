@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { FunctionBuilder, moduleOf } from '../../testing/ir-builder.ts';
 import { EmitError, emit, optimised } from './index.ts';
+import { irText } from './ir-text.ts';
 import { layOutFrame } from './stack.ts';
 
 const DELETE = 3;
@@ -75,6 +76,36 @@ test('a slot whose address lies in another slot is in use as long as that one', 
   const { slots, bytes } = frame(f);
   expect(new Set([slots[hidden], slots[keeper], slots[other]]).size).toBe(3);
   expect(bytes).toBe(24);
+});
+
+test('what is stored in a slot whose address lies in a map is kept', () => {
+  const f = new FunctionBuilder('test');
+  const shared = f.slot(8);
+  const value = f.call(1, [f.mapAddress('m'), f.params[0]!]);
+  const [found, missing] = [f.block(), f.block()];
+  f.if('ne', value, 0n, found, missing);
+  f.at(found).store(8, { reg: value }, 0, f.slotAddress(shared));
+  f.store(8, { slot: shared }, 0, 7n);
+  f.call(DELETE, [f.mapAddress('m'), value]);
+  f.return(0n);
+  f.at(missing).return(0n);
+  expect(irText(optimised(f.build(), 'tc'))).toContain('store8 [s0], 7');
+});
+
+test('a number that was captured beside a view is no pointer to it', () => {
+  const f = new FunctionBuilder('test');
+  const [view, captured] = [f.slot(16), f.slot(16)];
+  f.store(8, { slot: view }, 0, 1n);
+  f.store(8, { slot: view }, 8, 1n);
+  f.store(8, { slot: captured }, 0, f.slotAddress(view));
+  f.store(8, { slot: captured }, 8, 5n);
+  f.call(181, [3n, f.functionAddress('body'), f.slotAddress(captured), 0n]);
+  const number = f.load(8, { slot: captured }, 8);
+  f.add({ op: 'atomic', kind: 'add', size: 8, base: { reg: f.mapValueAddress('m') }, offset: 0, src: { reg: number } });
+  f.store(8, { reg: f.mapValueAddress('m') }, 8, number);
+  use(f, f.slot(16), 16);
+  f.return(0n);
+  expect(frame(f).bytes).toBe(32);
 });
 
 test('a slot that is filled anew is free before', () => {

@@ -1,12 +1,14 @@
 /**
- * A client that finds no real server hears so at once: ICMP port unreachable, for TCP too (as IPVS does; a RST would say that
- * somebody was there). The packet itself becomes the answer: cut to what may be quoted, with headers put before it.
+ * ICMP errors that the director answers with. The packet itself becomes the answer: cut to what may be quoted, with headers put
+ * before it, from the virtual service to the client.
+ *
+ * A client that finds no real server hears so at once: port unreachable, for TCP too (as IPVS does; a RST would say that somebody
+ * was there).
  */
 import {
   adjustRoom,
   assign,
   BPF_ADJ_ROOM_MAC,
-  be16,
   changeTail,
   htonl,
   htons,
@@ -15,27 +17,30 @@ import {
   rawBe16,
   type Skb,
   stack,
-  struct,
   TC_ACT_SHOT,
-  u8,
+  tailCall,
+  type u8,
   u32,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import { Address6, AF_INET } from '../packet/address.ts';
-import { ETHERNET, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from '../packet/headers.ts';
+import { ETHERNET, ICMP, Icmp, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from '../packet/headers.ts';
 import { finishSum, sumOf } from '../packet/sum.ts';
 import { Route } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
-import { findRoute, sendTo } from './route.ts';
+import { ANSWER, errandOf, stages } from '../stages.ts';
+import { findRoute, findSource, sendTo } from './route.ts';
 
-const Icmp = struct('icmp', { type: u8, code: u8, checksum: be16, rest: u32 });
-const ICMP = 8;
+/** Type and code of an error (RFC 792, RFC 4443). */
+export interface Kind {
+  readonly v4: readonly [type: number, code: number];
+  readonly v6: readonly [type: number, code: number];
+}
+export const PORT_UNREACHABLE: Kind = { v4: [3, 3], v6: [1, 4] };
+export const TIME_EXCEEDED: Kind = { v4: [11, 0], v6: [3, 0] };
+/** Fragmentation needed, packet too big: with the MTU. */
+export const TOO_BIG: Kind = { v4: [3, 4], v6: [2, 0] };
 
-/** RFC 792: type 3 code 3. RFC 4443: type 1 code 4. */
-const UNREACHABLE_4 = 3;
-const PORT_4 = 3;
-const UNREACHABLE_6 = 1;
-const PORT_6 = 4;
 /** The whole answer fits into what every link carries. */
 const QUOTE_4 = 576 - 20 - ICMP;
 const QUOTE_6 = 1280 - 40 - ICMP;
@@ -44,19 +49,36 @@ const TIME_TO_LIVE = 64;
 const INTERNETWORK_CONTROL = 0xc0;
 const TOS_MASK = 0x1e;
 
-/** @subprog */
-export function reject(skb: Skb, family: Family): number {
+/** Answer the packet with an error; `mtu` is 0 where it has none; `own` as in the errand. The stage comes by tail call. */
+export function answerWith(skb: Skb, family: Family, { v4, v6 }: Kind, mtu: u32, own = 0): number {
+  const errand = errandOf();
+  if (errand === null) return TC_ACT_SHOT;
+  errand.type = family.number === AF_INET ? v4[0] : v6[0];
+  errand.code = family.number === AF_INET ? v4[1] : v6[1];
+  errand.rest = htonl(mtu);
+  errand.own = own;
+  return tailCall(skb, stages, ANSWER);
+}
+
+/** The stage: the packet becomes the error that the errand says. */
+export function answer(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return TC_ACT_SHOT;
   const client = stack(Address6);
   const virtual = stack(Address6);
   family.widen(client, ip.source);
   family.widen(virtual, ip.destination);
+  const errand = errandOf();
+  if (errand === null) return TC_ACT_SHOT;
+  if (errand.own !== 0 && !findSource(skb, family, virtual, client)) return TC_ACT_SHOT;
   const tos: u8 = family.number === AF_INET ? (ip.tos & TOS_MASK) | INTERNETWORK_CONTROL : 0;
   const most: u32 = family.number === AF_INET ? QUOTE_4 : QUOTE_6;
   const length = family.length(ip);
-  const quoted: u32 = length < most ? length : most;
-  if (skb.len > ETHERNET + quoted && changeTail(skb, ETHERNET + quoted, 0) !== 0) return TC_ACT_SHOT;
+  const there = u32(skb.len - ETHERNET);
+  let quoted: u32 = length;
+  if (quoted > most) quoted = most;
+  if (quoted > there) quoted = there;
+  if (there > quoted && changeTail(skb, ETHERNET + quoted, 0) !== 0) return TC_ACT_SHOT;
   const room = family.number === AF_INET ? 20 + ICMP : 40 + ICMP;
   if (adjustRoom(skb, room, BPF_ADJ_ROOM_MAC, 0) !== 0) return TC_ACT_SHOT;
   const written =
@@ -70,7 +92,8 @@ export function reject(skb: Skb, family: Family): number {
 function write4(skb: Skb, from: Address6, to: Address6, tos: u8, quoted: u32): boolean {
   const ip = skb.header(Ipv4, ETHERNET);
   const icmp = skb.header(Icmp, ETHERNET + 20);
-  if (ip === null || icmp === null) return false;
+  const errand = errandOf();
+  if (ip === null || icmp === null || errand === null) return false;
   ip.versionAndLength = 0x45;
   ip.tos = tos;
   ip.length = htons((20 + ICMP + quoted) & 0xffff);
@@ -81,10 +104,10 @@ function write4(skb: Skb, from: Address6, to: Address6, tos: u8, quoted: u32): b
   ip.checksum = htons(0);
   ip.source.a = from.a;
   ip.destination.a = to.a;
-  icmp.type = UNREACHABLE_4;
-  icmp.code = PORT_4;
+  icmp.type = errand.type;
+  icmp.code = errand.code;
   icmp.checksum = htons(0);
-  icmp.rest = 0;
+  icmp.rest = errand.rest;
   const headerSum = finishSum(sumOf(skb, ETHERNET, 20)) & 0xffff;
   const sum = finishSum(sumOf(skb, ETHERNET + 20, ICMP + quoted)) & 0xffff;
   ip.checksum = rawBe16(headerSum);
@@ -95,7 +118,8 @@ function write4(skb: Skb, from: Address6, to: Address6, tos: u8, quoted: u32): b
 function write6(skb: Skb, from: Address6, to: Address6, quoted: u32): boolean {
   const ip = skb.header(Ipv6, ETHERNET);
   const icmp = skb.header(Icmp, ETHERNET + 40);
-  if (ip === null || icmp === null) return false;
+  const errand = errandOf();
+  if (ip === null || icmp === null || errand === null) return false;
   const length = (ICMP + quoted) & 0xffff;
   ip.versionAndClass = htonl(0x6000_0000);
   ip.payloadLength = htons(length);
@@ -103,10 +127,10 @@ function write6(skb: Skb, from: Address6, to: Address6, quoted: u32): boolean {
   ip.timeToLive = TIME_TO_LIVE;
   assign(ip.source, from);
   assign(ip.destination, to);
-  icmp.type = UNREACHABLE_6;
-  icmp.code = PORT_6;
+  icmp.type = errand.type;
+  icmp.code = errand.code;
   icmp.checksum = htons(0);
-  icmp.rest = 0;
+  icmp.rest = errand.rest;
   const pseudo = sumOf(skb, ETHERNET + 8, 32) + raw(htons(length)) + raw(htons(IPPROTO_ICMPV6));
   icmp.checksum = rawBe16(finishSum(pseudo + sumOf(skb, ETHERNET + 40, length)) & 0xffff);
   return true;

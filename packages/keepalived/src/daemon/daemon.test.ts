@@ -1,0 +1,223 @@
+import { MemoryDirector } from '@ipvsd/director';
+import { describe, expect, test } from 'vitest';
+import type { Sockets, TcpEvents } from '../checkers/sockets.ts';
+import { TimingWheel } from '../checkers/timers.ts';
+import { loadKeepalivedText } from '../model/load.ts';
+import { Daemon } from './daemon.ts';
+
+/** A world with its own clock and network: an address in `dead` refuses, every other one connects. */
+function world() {
+  let now = 0;
+  const wheel = new TimingWheel(() => now);
+  const dead = new Set<string>();
+  const looks = new Map<string, number>();
+  const scripts: string[] = [];
+  const nothing = { send() {}, close() {} };
+  const sockets: Sockets = {
+    tcp({ address }, events: TcpEvents) {
+      looks.set(address, (looks.get(address) ?? 0) + 1);
+      // An answer never comes before the call that asks for it has returned.
+      wheel.after(0, () => (dead.has(address) ? events.error('connection refused') : events.open()));
+      return nothing;
+    },
+    udp: () => nothing,
+    ping: () => nothing,
+    run: ({ argv }) => {
+      scripts.push(argv.join(' '));
+      return { kill() {} };
+    },
+    readFile: () => undefined,
+  };
+  const said: string[] = [];
+  const say = (text: string): void => {
+    said.push(text);
+  };
+  const director = new MemoryDirector();
+  const executed: string[] = [];
+  const watched = {
+    service: director.service.bind(director),
+    timeouts: director.timeouts.bind(director),
+    daemons: director.daemons.bind(director),
+    executeAll: (commands: Parameters<MemoryDirector['executeAll']>[0], options: { atomic: boolean }) => {
+      executed.push(...commands.map((command) => command.kind));
+      return director.executeAll(commands, options);
+    },
+  };
+  const addresses = new Set<string>();
+  const daemon = new Daemon({
+    director: watched,
+    sockets,
+    timers: wheel,
+    log: { info: say, warn: say, error: say },
+    random: () => 0,
+    hasAddress: (address) => addresses.has(address),
+  });
+  return {
+    daemon,
+    director,
+    dead,
+    looks,
+    said,
+    scripts,
+    addresses,
+    executed,
+    passSeconds(seconds: number): void {
+      for (const end = now + seconds * 1000; now < end; now += 10) wheel.advance();
+      wheel.advance();
+    },
+    seconds: () => now / 1000,
+    table: () =>
+      [...director.table().services.values()]
+        .map(({ id, realServers }) => {
+          const servers = realServers.map(
+            ({ address, weight }) => `${address.slice(address.lastIndexOf('.') + 1)}=${weight}`,
+          );
+          return `${id.kind === 'address' ? id.address : id.fwmark}: ${servers.toReversed().join(' ')}`;
+        })
+        .join(' | '),
+  };
+}
+
+function service(vip: string, servers: readonly string[], lines = 'delay_loop 6', serverLines = ''): string {
+  const blocks = servers.map((address) => `real_server ${address} 80 {\n${serverLines}\nTCP_CHECK {\nretry 2\n}\n}\n`);
+  return `virtual_server ${vip} 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n${lines}\n${blocks.join('')}}\n`;
+}
+
+function conf(text: string) {
+  return loadKeepalivedText(text).configuration;
+}
+
+describe('time to leave and to return', () => {
+  test('a real server that dies leaves after retry + 1 failures, and returns with its first success', () => {
+    const { daemon, dead, passSeconds, table } = world();
+    daemon.configure(conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2'])));
+    passSeconds(1);
+    dead.add('10.1.0.1');
+    // Looked at at 0 s and alive; next at 6 s, then two retries, one second apart.
+    passSeconds(6.5);
+    expect(table()).toBe('10.0.0.1: 1=1 2=1');
+    passSeconds(1);
+    expect(table()).toBe('10.0.0.1: 2=1');
+    dead.clear();
+    passSeconds(6);
+    expect(table()).toBe('10.0.0.1: 2=1 1=1');
+  });
+
+  test('one that is dead at the start leaves with the first look', () => {
+    const { daemon, dead, passSeconds, table, said } = world();
+    dead.add('10.1.0.2');
+    daemon.configure(conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2'])));
+    expect(table()).toBe('10.0.0.1: 1=1 2=1');
+    passSeconds(0.1);
+    expect(table()).toBe('10.0.0.1: 1=1');
+    expect(said).toContain('TCP_CHECK on service [10.1.0.2]:tcp:80 failed after 2 retries: connection refused');
+  });
+});
+
+test('the same check of a real server in several services runs once, and speaks for all of them', () => {
+  const { daemon, dead, looks, passSeconds, table } = world();
+  daemon.configure(conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2']) + service('10.0.0.2', ['10.1.0.1'])));
+  expect(daemon.checkCount).toBe(2);
+  passSeconds(0.5);
+  expect(looks.get('10.1.0.1')).toBe(1);
+  dead.add('10.1.0.1');
+  passSeconds(8);
+  expect(table()).toBe('10.0.0.1: 2=1 | 10.0.0.2: ');
+});
+
+describe('a reload', () => {
+  test('of an equal file changes nothing: no command, no look, no forgotten state', () => {
+    const { daemon, dead, looks, executed, passSeconds, table } = world();
+    const text = service('10.0.0.1', ['10.1.0.1', '10.1.0.2'], 'inhibit_on_failure\ndelay_loop 6');
+    dead.add('10.1.0.1');
+    daemon.configure(conf(text));
+    passSeconds(2);
+    const before = { table: table(), looks: looks.get('10.1.0.2'), commands: executed.length };
+    expect(before.table).toBe('10.0.0.1: 1=0 2=1');
+    daemon.configure(conf(text));
+    passSeconds(2);
+    expect({ table: table(), looks: looks.get('10.1.0.2'), commands: executed.length }).toEqual(before);
+  });
+
+  test('of 500 services with one changed touches that one only, and no dead server comes back', () => {
+    const { daemon, dead, executed, passSeconds, director } = world();
+    const services = Array.from({ length: 500 }, (_, i) => {
+      const last = `${Math.floor(i / 250)}.${(i % 250) + 1}`;
+      return service(`10.0.${last}`, [`10.1.${last}`, `10.2.${last}`]);
+    });
+    for (let i = 1; i <= 250; i += 2) dead.add(`10.1.0.${i}`);
+    daemon.configure(conf(services.join('')));
+    passSeconds(1);
+    const records = new Map(director.table().services);
+    executed.length = 0;
+    services[7] = services[7]!.replace('lvs_sched rr', 'lvs_sched wlc');
+    daemon.configure(conf(services.join('')));
+    passSeconds(20);
+    expect(executed).toEqual(['editService']);
+    const rewritten = [...director.table().services].filter(([key, record]) => records.get(key) !== record);
+    expect(rewritten.map(([, { scheduler }]) => scheduler)).toEqual(['wlc']);
+  });
+
+  test('adds what is new, removes what is gone, and keeps what a changed weight belongs to', () => {
+    const { daemon, executed, passSeconds, table } = world();
+    daemon.configure(conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2']) + service('10.0.0.2', ['10.1.0.1'])));
+    passSeconds(1);
+    executed.length = 0;
+    daemon.configure(
+      conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.3'], 'weight 5') + service('10.0.0.3', ['10.1.0.1'], 'alpha')),
+    );
+    expect(executed).toEqual(['deleteService', 'deleteServer', 'editServer', 'addServer', 'addService']);
+    passSeconds(1);
+    expect(table()).toBe('10.0.0.1: 1=5 3=5 | 10.0.0.3: 1=1');
+  });
+
+  test('puts right what was changed behind our back, and leaves alone what is not ours', () => {
+    const { daemon, director, table } = world();
+    const configuration = conf(service('10.0.0.1', ['10.1.0.1']));
+    daemon.configure(configuration);
+    const other = { kind: 'address', family: 'ipv4', protocol: 'tcp', address: '10.9.9.9', port: 80 } as const;
+    const { settings } = configuration.virtualServers[0]!;
+    director.execute({ kind: 'addService', service: other, settings });
+    director.execute({ kind: 'deleteService', service: configuration.virtualServers[0]!.services[0]! });
+    daemon.configure(configuration);
+    expect(table()).toBe('10.9.9.9:  | 10.0.0.1: 1=1');
+  });
+});
+
+test('at the end our services leave the table, or stay where that was asked for', () => {
+  for (const leave of [false, true]) {
+    const { daemon, table, scripts } = world();
+    daemon.configure(conf(service('10.0.0.1', ['10.1.0.1'], 'omega\nquorum_down /down', 'notify_down /gone')));
+    daemon.stop({ leave });
+    expect(table()).toBe(leave ? '10.0.0.1: 1=1' : '');
+    expect(scripts).toEqual(['/gone', '/down']);
+  }
+});
+
+test('with ha_suspend nobody looks while the address of the service is elsewhere', () => {
+  const { daemon, addresses, looks, passSeconds } = world();
+  daemon.configure(conf(service('10.0.0.1', ['10.1.0.1'], 'ha_suspend\ndelay_loop 1')));
+  passSeconds(5);
+  expect(looks.get('10.1.0.1')).toBeUndefined();
+  addresses.add('10.0.0.1');
+  daemon.resume();
+  passSeconds(3);
+  expect(looks.get('10.1.0.1')).toBeGreaterThan(2);
+  addresses.clear();
+  daemon.resume();
+  const count = looks.get('10.1.0.1');
+  passSeconds(5);
+  expect(looks.get('10.1.0.1')).toBe(count);
+});
+
+test('a drained real server has weight 0 in every service, then leaves, and comes back when it is called', () => {
+  const { daemon, table } = world();
+  daemon.configure(conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2']) + service('10.0.0.2', ['10.1.0.1'])));
+  expect(daemon.setDrain('10.1.0.1', undefined, 'draining').length).toBe(2);
+  expect(table()).toBe('10.0.0.1: 1=0 2=1 | 10.0.0.2: 1=0');
+  daemon.setDrain('10.1.0.1', undefined, 'drained');
+  expect(table()).toBe('10.0.0.1: 2=1 | 10.0.0.2: ');
+  daemon.setDrain('10.1.0.1', 80, 'no');
+  expect(table()).toBe('10.0.0.1: 2=1 1=1 | 10.0.0.2: 1=1');
+  expect(daemon.setDrain('10.1.0.1', 81, 'draining')).toEqual([]);
+});

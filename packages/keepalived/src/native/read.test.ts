@@ -1,0 +1,111 @@
+import { expect, test } from 'vitest';
+import { formatDiagnostic, verdictOf } from '../conf/diagnostics.ts';
+import { lineFinder } from '../conf/parse.ts';
+import { loadKeepalivedText, loadNativeText } from '../model/load.ts';
+import { outline } from '../model/outline.ts';
+import { configurationJsonSchema } from './schema.ts';
+
+const YAML = `
+services:
+  - address: 10.0.0.1
+    port: 80
+    scheduler: mh
+    schedulerFlags: [port]
+    persistence: { seconds: 120, prefix: 24 }
+    quorum: 2
+    sorryServer: { address: 10.1.0.9, port: 80 }
+    checks:
+      - type: http
+        every: 2
+        retries: 3
+        urls: [{ path: /health, status: [200, 301-302] }]
+    realServers:
+      - { address: 10.1.0.1, port: 8080, weight: 3 }
+      - address: 10.1.0.2
+        port: 8080
+        keepWhenDown: true
+        checks:
+          - { type: command, command: { run: [/usr/local/bin/probe, two words], user: nobody }, statusIsWeight: true }
+          - { type: udp, payload: Ab 12, reply: xx, timeout: 1 }
+  - address: [10.0.0.2-3, 10.0.0.4]
+    port: 443
+    forwarding: dr
+    realServers: [{ address: 10.1.0.1 }]
+`;
+
+const CONF = `
+virtual_server 10.0.0.1 80 {
+    lvs_sched mh
+    mh-port
+    lvs_method NAT
+    protocol TCP
+    persistence_timeout 120
+    persistence_granularity 24
+    quorum 2
+    sorry_server 10.1.0.9 80
+    real_server 10.1.0.1 8080 {
+        weight 3
+        HTTP_GET {
+            delay_loop 2
+            retry 3
+            url {
+                path /health
+                status_code 200 301-302
+            }
+        }
+    }
+    real_server 10.1.0.2 8080 {
+        inhibit_on_failure
+        MISC_CHECK {
+            misc_path "/usr/local/bin/probe 'two words'"
+            user nobody
+            misc_dynamic
+        }
+        UDP_CHECK {
+            payload Ab 12
+            require_reply xx
+            connect_timeout 1
+        }
+    }
+}
+virtual_server_group services.1 {
+    10.0.0.2-3 443
+    10.0.0.4 443
+}
+virtual_server group services.1 {
+    lvs_sched wlc
+    lvs_method DR
+    protocol TCP
+    real_server 10.1.0.1 {
+    }
+}
+`;
+
+test('YAML and keepalived.conf that say the same mean the same', () => {
+  const native = loadNativeText('ipvsd.yaml', YAML);
+  const conf = loadKeepalivedText(CONF);
+  expect(verdictOf(native.diagnostics)).toBe('good');
+  expect(verdictOf(conf.diagnostics)).toBe('good');
+  expect(outline(native.configuration)).toBe(outline(conf.configuration));
+});
+
+test('what is wrong is said with its place in the YAML', () => {
+  const text =
+    'services:\n  - address: 10.0.0.x\n    port: 80\n    realServers:\n      - address: 10.1.0.1\n        wieght: 3\n';
+  const { diagnostics, sources } = loadNativeText('ipvsd.yaml', text);
+  expect(verdictOf(diagnostics)).toBe('refused');
+  const lines = diagnostics.map((diagnostic) => formatDiagnostic(diagnostic, lineFinder(sources)));
+  expect(lines[0]).toMatch(/^ipvsd\.yaml:2:14: fatal: services\.0\.address: .*\n {4}- address: 10\.0\.0\.x\n/);
+  expect(lines[1]).toMatch(/^ipvsd\.yaml:5:9: fatal: services\.0\.realServers\.0: Unrecognized key: "wieght"/);
+});
+
+test('text that is no YAML is said with its place too', () => {
+  const { diagnostics } = loadNativeText('ipvsd.yaml', 'services: [\n');
+  expect(diagnostics.map(({ severity, position }) => [severity, position.line])).toEqual([['fatal', 2]]);
+});
+
+test('the schema is published as JSON Schema', () => {
+  const schema = configurationJsonSchema();
+  expect(schema['$schema']).toContain('json-schema.org');
+  expect(JSON.stringify(schema)).toContain('"realServers"');
+});

@@ -1,0 +1,173 @@
+/**
+ * Our own configuration, YAML or JSON: the same model as keepalived.conf, without its age. The schema is the one
+ * description: it checks, it types, and it is published as JSON Schema for editors.
+ */
+import { parseAddress } from '@ipvsd/director';
+import { z } from 'zod';
+
+const address = z
+  .string()
+  .refine((text) => parseAddress(text) !== undefined, 'must be an IPv4 or IPv6 address')
+  .describe('IPv4 or IPv6 address');
+const port = z.int().min(1).max(65_535);
+const seconds = z.number().min(0).max(2_147_483).describe('seconds, with a fraction or without');
+const count = z.int().min(0);
+const weight = z.int().min(0).max(2_147_483_647);
+
+const command = z
+  .strictObject({
+    run: z.array(z.string()).min(1).describe('program and arguments; no shell is started'),
+    user: z.string().optional(),
+    group: z.string().optional(),
+  })
+  .describe('a program of yours');
+
+const timing = {
+  every: seconds.optional().describe('time between checks; 60 unless given'),
+  timeout: seconds.optional().describe('time for each step of a check; 5 unless given'),
+  retries: count.optional().describe('failures in a row that are forgiven'),
+  retryAfter: seconds.optional(),
+  warmup: seconds.optional().describe('the first check comes at random within this time'),
+  startDown: z.boolean().optional().describe('count as failed until the first success (keepalived: alpha)'),
+};
+
+const connection = {
+  address: address.optional().describe("the real server's own unless given"),
+  port: port.optional(),
+  bindAddress: address.optional(),
+  bindPort: port.optional(),
+};
+
+const codes = z.union([z.int().min(100).max(599), z.string().regex(/^[1-5][0-9]{2}-[1-5][0-9]{2}$/)]);
+
+const url = z.strictObject({
+  path: z.string(),
+  status: z.array(codes).optional().describe('200-299 unless given'),
+  md5: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/)
+    .optional(),
+  host: z.string().optional(),
+  regex: z.string().optional(),
+  regexMustNotMatch: z.boolean().optional(),
+});
+
+const httpLines = {
+  ...timing,
+  ...connection,
+  urls: z.array(url).min(1),
+  host: z.string().optional(),
+  version: z.enum(['1.0', '1.0C', '1.1']).optional(),
+  fastRecovery: z.boolean().optional(),
+};
+
+export const checkSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('tcp'), ...timing, ...connection }),
+  z.strictObject({ type: z.literal('http'), ...httpLines }),
+  z.strictObject({ type: z.literal('https'), ...httpLines, serverName: z.string().optional() }),
+  z.strictObject({ type: z.literal('smtp'), ...timing, ...connection, hello: z.string().optional() }),
+  z.strictObject({
+    type: z.literal('dns'),
+    ...timing,
+    ...connection,
+    record: z.string().optional(),
+    name: z.string().optional(),
+  }),
+  z.strictObject({
+    type: z.literal('udp'),
+    ...timing,
+    ...connection,
+    payload: z
+      .string()
+      .regex(/^[0-9a-fA-F ]*$/)
+      .optional()
+      .describe('hexadecimal'),
+    reply: z
+      .string()
+      .regex(/^[0-9a-fA-FxX ]*$/)
+      .optional()
+      .describe('hexadecimal, x for any digit; empty for any reply'),
+  }),
+  z.strictObject({ type: z.literal('ping'), ...timing, ...connection }),
+  z.strictObject({
+    type: z.literal('command'),
+    ...timing,
+    command,
+    statusIsWeight: z.boolean().optional().describe('exit status 2 to 255 sets the weight to 0 to 253'),
+  }),
+  z.strictObject({ type: z.literal('file'), ...timing, path: z.string(), weight: z.int().optional() }),
+]);
+
+const forwarding = z.enum(['nat', 'dr', 'tunnel']);
+const tunnel = z.strictObject({
+  type: z.enum(['ipip', 'gue', 'gre']),
+  port: port.optional(),
+  checksum: z.enum(['none', 'full', 'remote']).optional(),
+});
+
+const realServer = z.strictObject({
+  address,
+  port: port.optional(),
+  weight: weight.optional(),
+  forwarding: forwarding.optional(),
+  tunnel: tunnel.optional(),
+  upperThreshold: count.optional(),
+  lowerThreshold: count.optional(),
+  keepWhenDown: z.boolean().optional().describe('weight 0 instead of removal (keepalived: inhibit_on_failure)'),
+  whenUp: command.optional(),
+  whenDown: command.optional(),
+  checks: z.array(checkSchema).optional(),
+});
+
+const service = z.strictObject({
+  address: z
+    .union([address, z.array(z.string()).min(1)])
+    .optional()
+    .describe('or several, with ranges as 10.0.0.1-9 and 10.0.0.0/29'),
+  port: port.optional(),
+  fwmark: z.int().min(0).max(0xffffffff).optional(),
+  protocol: z.enum(['tcp', 'udp', 'sctp']).optional().describe('tcp unless given'),
+  scheduler: z.string().optional().describe('wlc unless given'),
+  schedulerFlags: z.array(z.enum(['fallback', 'port', 'flag-3'])).optional(),
+  forwarding: forwarding.optional().describe('nat unless given'),
+  tunnel: tunnel.optional(),
+  persistence: z
+    .strictObject({
+      seconds: z.int().min(1),
+      prefix: z.int().min(1).max(128).optional(),
+      engine: z.string().optional(),
+    })
+    .optional(),
+  onePacket: z.boolean().optional(),
+  quorum: z.int().min(1).optional(),
+  hysteresis: count.optional(),
+  whenQuorumGained: command.optional(),
+  whenQuorumLost: command.optional(),
+  notifyAtStop: z.boolean().optional().describe('keepalived: omega'),
+  onlyWhereAddressIs: z
+    .boolean()
+    .optional()
+    .describe('check only while the address is on this host (keepalived: ha_suspend)'),
+  sorryServer: z.strictObject({ address, port: port.optional(), keep: z.boolean().optional() }).optional(),
+  checks: z.array(checkSchema).optional().describe('for every real server that names none'),
+  realServers: z.array(realServer).min(1),
+});
+
+export const configurationSchema = z
+  .strictObject({
+    timeouts: z.strictObject({ tcp: z.int().min(1), tcpFin: z.int().min(1), udp: z.int().min(1) }).optional(),
+    commandUser: z.strictObject({ user: z.string(), group: z.string().optional() }).optional(),
+    services: z.array(service),
+  })
+  .describe('Virtual services of ipvsd');
+
+export type NativeConfiguration = z.infer<typeof configurationSchema>;
+export type NativeService = z.infer<typeof service>;
+export type NativeServer = z.infer<typeof realServer>;
+export type NativeCheck = z.infer<typeof checkSchema>;
+export type NativeCommand = z.infer<typeof command>;
+
+/** For editors: `"$schema"` or `# yaml-language-server: $schema=...`. */
+export function configurationJsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(configurationSchema, { io: 'input', unrepresentable: 'any' });
+}

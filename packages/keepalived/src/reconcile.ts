@@ -1,0 +1,77 @@
+/**
+ * What the health of our virtual servers wants the director to hold, and the fewest commands that make it so. Only
+ * services that are or were ours are looked at: what an operator added beside us with ipvsadm stays.
+ */
+import {
+  type Command,
+  type Director,
+  familyOf,
+  noFigures,
+  realServerKey,
+  reconcileService,
+  type ServiceId,
+  serviceKey,
+  type VirtualService,
+} from '@ipvsd/director';
+import type { Placed, ServiceHealth } from './health/service-health.ts';
+
+/** A change of nothing else costs one look-up, whatever the size of the table. */
+export function commandsFor(health: ServiceHealth, director: Pick<Director, 'service'>): Command[] {
+  const placed = health.placed();
+  return health.virtualServer.services.flatMap((id) => {
+    const wanted = wantedService(id, health, placed);
+    // The order of real servers is the director's own: no command says it.
+    return reconcileService(wanted, director.service(id)).filter((step) => step.kind !== 'orderServers');
+  });
+}
+
+/** Deletes those of `gone` that are still there; their real servers go with them. */
+export function commandsToDelete(gone: Iterable<ServiceId>, director: Pick<Director, 'service'>): Command[] {
+  return [...gone]
+    .filter((service) => director.service(service) !== undefined)
+    .map((service) => ({ kind: 'deleteService', service }));
+}
+
+export function wantedService(
+  id: ServiceId,
+  { virtualServer }: ServiceHealth,
+  placed: readonly Placed[],
+): VirtualService {
+  const servers = new Map<string, VirtualService['realServers'][number]>();
+  for (const { destination, settings } of placed) {
+    const { address } = destination;
+    const port = portFor(id, destination.port, settings.forwarding);
+    // Real servers that differ only in a port the service forces upon them are one.
+    servers.set(realServerKey({ address, port }), {
+      address,
+      port,
+      ...settings,
+      family: familyOf(address),
+      activeConnections: 0,
+      inactiveConnections: 0,
+      persistentConnections: 0,
+      stats: noFigures,
+      rates: noFigures,
+    });
+  }
+  return {
+    id,
+    ...virtualServer.settings,
+    realServers: [...servers.values()].reverse(),
+    localAddresses: [],
+    stats: noFigures,
+    rates: noFigures,
+  };
+}
+
+/** Each member of a group has its own port, which DR and TUN cannot change and NAT takes where none is configured. */
+function portFor(id: ServiceId, port: number, forwarding: string): number {
+  const servicePort = id.kind === 'address' ? id.port : 0;
+  return forwarding === 'masq' && port !== 0 ? port : servicePort;
+}
+
+export function serviceKeys(healths: Iterable<ServiceHealth>): Map<string, ServiceId> {
+  const found = new Map<string, ServiceId>();
+  for (const { virtualServer } of healths) for (const id of virtualServer.services) found.set(serviceKey(id), id);
+  return found;
+}
