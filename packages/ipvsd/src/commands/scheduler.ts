@@ -97,14 +97,24 @@ function schedulerName(value: unknown): string | undefined {
 
 /** The compiler needs `typescript`, which is not among our dependencies: most directors never compile. */
 async function loadCompiler(path: string): Promise<typeof import('@ipvsd/bpf/compiler')> {
+  const found = await typescriptVersion();
+  if (found === undefined || !/^[56]\./.test(found)) {
+    const state = found === undefined ? 'it is not there' : `it is ${found}`;
+    const advice =
+      'must be there in version 6: npm install typescript@6 where ipvsd is installed (with -g where ipvsd is)';
+    throw refused(path, `the compiler needs the package typescript; ${state}, ${advice}`);
+  }
+  return await import('@ipvsd/bpf/compiler');
+}
+
+const ABSENT: readonly unknown[] = ['ERR_MODULE_NOT_FOUND', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
+
+async function typescriptVersion(): Promise<string | undefined> {
   try {
-    return await import('@ipvsd/bpf/compiler');
+    return (await import('typescript')).default.version;
   } catch (error) {
-    if (!(error instanceof Error) || !('code' in error) || error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
-    throw refused(
-      path,
-      'the compiler needs the package typescript, which is not there: npm install typescript where ipvsd is installed (with -g where ipvsd is)',
-    );
+    if (error instanceof Error && 'code' in error && ABSENT.includes(error.code)) return undefined;
+    throw error;
   }
 }
 
