@@ -8,7 +8,7 @@ import { Connection, connections, Population, population, Settings, settings, TI
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
-import type { DirectorError } from '../errors.ts';
+import { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
   type RealServerId,
@@ -70,7 +70,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       const before = this.#readFor(commands);
       const document = readDocument(this.plane.store(registry));
       const draft = new TableDraft(tableOf(before, document), this.#environment);
-      const errors = commands.map((command) => draft.apply(command));
+      const errors = commands.map((command) => notForwarded(command) ?? draft.apply(command));
       if (atomic && errors.some((error) => error !== undefined)) return errors;
       this.#write(before, draft.finish(), document, editedServers(commands, errors));
       for (const [i, command] of commands.entries()) {
@@ -225,6 +225,13 @@ function editedServers(
     edited.add(`${serviceKey(command.service)} ${realServerKey(command.server)}`);
   }
   return edited;
+}
+
+/** What the table can say and the packet path cannot do yet is refused, not forwarded some other way. */
+function notForwarded(command: Command): DirectorError | undefined {
+  const adds = command.kind === 'addServer' || command.kind === 'editServer';
+  if (!adds || command.settings.forwarding !== 'fullnat') return undefined;
+  return new DirectorError('ENOPROTOOPT', `Cannot ${command.kind}: FULLNAT is not forwarded yet, use NAT, DR or TUN`);
 }
 
 function tableOf(stored: ReadonlyMap<string, Stored>, document: Document): ServiceTable {
