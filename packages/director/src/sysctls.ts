@@ -128,10 +128,13 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
     seconds('86400'),
     'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
   ),
-  nat_icmp_send: kept(integer('0'), '1: a real server behind NAT whose connection is unknown hears port unreachable.'),
-  pmtu_disc: kept(integer('1'), '1: packets too large for a tunnel are answered with the MTU that fits.'),
+  nat_icmp_send: effective(
+    integer('0'),
+    '1: a real server behind NAT whose connection is unknown hears port unreachable.',
+  ),
+  pmtu_disc: effective(integer('1'), '1: packets too large for a tunnel are answered with the MTU that fits.'),
   run_estimation: effective(integer('1'), '0: statistics and rates stand still.'),
-  schedule_icmp: kept(
+  schedule_icmp: effective(
     integer('0'),
     '1: ICMP errors about unknown connections of a service are scheduled like a first packet.',
   ),
