@@ -1,7 +1,7 @@
 /**
  * Where a packet goes on by tail call: each stage is a program with a stack of its own, verified by itself.
  *
- * `schedulers` has one program for each scheduler, at its number: one can be added or exchanged with no other touched.
+ * `schedulers` and `helpers` have one program for each, at its number: one can be added or exchanged with no other touched.
  */
 import { be32, percpuArray, programTable, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 
@@ -22,6 +22,9 @@ export const FIRST_FRAGMENT = 9;
 export const Errand = struct('errand', {
   /** TUNNEL: number of the real server. */
   server: u32,
+  /** `helpers`: number of the packet's connection, and which way it goes. */
+  connection: u32,
+  direction: u32,
   /** ANSWER: type, code and the four bytes behind the checksum. */
   rest: be32,
   type: u8,
@@ -37,3 +40,5 @@ export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
 export const stages = programTable('stages', { maxEntries: 16 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });
+/** Packets of connections that are not only readdressed: at 0 altered.ts, then a program for each helper (helper/helper.ts). */
+export const helpers = programTable('helpers', { maxEntries: 8 });

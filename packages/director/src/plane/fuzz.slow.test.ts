@@ -4,10 +4,13 @@
  *
  * FUZZ_SEED replays a run, FUZZ_PACKETS sets how many.
  */
-import { BPF_FIB_LOOKUP_SRC, type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
+import { BPF_FIB_LOOKUP_SRC, bytesOf, type MapDefinition, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { skbContext } from '@ipvsd/bpf/kernel';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import {
+  ADJUSTED,
+  Adjustment,
+  adjustments,
   Connection,
   connections,
   flows4,
@@ -18,6 +21,7 @@ import {
   members,
   parseFrame,
   population,
+  REASON_LIST,
   reasons,
   Settings,
   RealServer as StoredServer,
@@ -123,6 +127,7 @@ describeKernel('the data plane in the kernel and in Node', () => {
     setClock();
     for (let sent = 0; sent < packets; sent += BATCH) {
       for (let i = sent === 0 ? 30 : random(4); i > 0; i--) inside(() => change(both));
+      adjustSome();
       for (let i = 0; i < BATCH && sent + i < packets; i++) inside(() => send(sent + i));
       compareMaps(sent);
     }
@@ -223,6 +228,23 @@ function randomCommand(): Command {
   ]);
 }
 
+/** Sequence numbers of some connections are others than their senders', as if a helper had been at work. */
+function adjustSome(): void {
+  for (let i = 0; i < 3; i++) {
+    const number = random(64);
+    const bytes = kernel.store(connections).lookup(indexKey(number))!;
+    const c = Connection.on(bytes);
+    if (c.alive !== 1) continue;
+    c.flags = (c.flags | ADJUSTED) >>> 0;
+    const own = Adjustment.create();
+    Object.assign(own, { from: random(2 ** 32), before: pick([0, random(2 ** 32)]), after: random(2 ** 32) });
+    for (const plane of [kernel, node] satisfies Plane[]) {
+      plane.store(connections).update(indexKey(number), bytes);
+      plane.store(adjustments).update(indexKey(2 * number + (i & 1)), bytesOf(own));
+    }
+  }
+}
+
 function change(both: readonly MapDirector[]): void {
   const command = randomCommand();
   const answers = both.map((director) => director.executeAll([command], { atomic: true })[0]?.code);
@@ -273,7 +295,30 @@ function frameOfConnection(): Uint8Array {
     payload: Uint8Array.from({ length: pick([random(50), random(50), 1430 + random(60)]) }, () => random(256)),
   });
   frame.set(mac);
+  if (random(3) === 0) giveOptions(frame);
   return maim(random(12) === 0 ? fragmented(frame) : frame);
+}
+
+/** The payload's beginning becomes TCP options, sensible or not. */
+function giveOptions(frame: Uint8Array): void {
+  const at = 14 + (frame[12] === 8 ? 20 : 40) + 20;
+  if (frame.length < at + 40) return;
+  frame[at - 8] = (5 + random(11)) << 4;
+  for (let i = 0; i < 40; ) {
+    const option = pick([
+      [1],
+      [1],
+      [8, 10],
+      [5, 10],
+      [5, 18],
+      [5, 26],
+      [5, random(256)],
+      [random(256), random(12)],
+      [0],
+    ]);
+    frame.set(option.slice(0, 40 - i), at + i);
+    i += Math.max(option[1] ?? 1, 1);
+  }
 }
 
 const ERRORS = {
@@ -483,11 +528,12 @@ function compareMaps(sent: number): void {
   compareRange(servers, 64, sent, (bytes) => {
     StoredServer.on(bytes).route.at = 0;
   });
+  compareRange(adjustments, 128, sent);
   compareRange(serviceStates, 16, sent);
   compareRange(members, 256, sent);
   for (const [definition, count] of [
     [traffic, 64],
-    [reasons, 32],
+    [reasons, REASON_LIST.length],
   ] as const) {
     for (let i = 0; i < count; i++) {
       const [here, there] = [kernel, node].map((plane) => total(plane.store(definition).lookupPerCpu(indexKey(i))));

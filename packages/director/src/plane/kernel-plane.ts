@@ -235,9 +235,10 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot for each. */
+/** Two flows a connection, a record of sequence numbers for each direction, and a free slot. */
 const sizesFor = (maxConnections: number): Record<string, number> => ({
   connections: maxConnections,
+  adjustments: 2 * maxConnections,
   free_slots: maxConnections,
   flows4: 2 * maxConnections,
 });

@@ -21,6 +21,13 @@ export const TEMPLATE = 0x1000;
 export const ONE_PACKET = 0x2000;
 /** Ours: the real server's address is of the other family (tunnels). */
 export const OTHER_FAMILY = 0x0100_0000;
+/** Ours: its sequence numbers are others than their senders', see forward/sequence.ts. Set only before packets find it. */
+export const ADJUSTED = 0x0200_0000;
+/** Ours: the number of its helper in three bits (helper/helper.ts), 0 for none. */
+export const HELPER_SHIFT = 28;
+export const HELPER_MASK = 0x7000_0000;
+/** One test for established packets: either of them takes a packet into the stage altered.ts. */
+export const ALTERED = ADJUSTED + HELPER_MASK;
 
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;

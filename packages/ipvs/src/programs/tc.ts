@@ -1,5 +1,6 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
+import { altered } from '../altered.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
@@ -15,6 +16,7 @@ import {
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
+  helpers,
   ORPHAN,
   OWN_TUNNEL,
   RELATED,
@@ -64,4 +66,8 @@ export const fragments = stages.set(
 export const firstFragments = stages.set(
   FIRST_FRAGMENT,
   tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
+);
+export const altering = helpers.set(
+  0,
+  tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
 );
