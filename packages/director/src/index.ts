@@ -35,4 +35,11 @@ export {
 } from './reconcile.ts';
 export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
 export { runningDaemon } from './sync-daemon.ts';
-export { acceptSysctl, defaultSysctls, describeSysctls, isReadOnlySysctl, type SysctlDescription } from './sysctls.ts';
+export {
+  acceptSysctl,
+  defaultSysctls,
+  describeSysctls,
+  isReadOnlySysctl,
+  isSysctlOfIpvs,
+  type SysctlDescription,
+} from './sysctls.ts';

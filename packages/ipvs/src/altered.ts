@@ -3,7 +3,7 @@
  * the fast path here, go through the connection's helper where it has one, get the right sequence numbers, and go on as all others.
  */
 import { type Skb, tailCall, type u32 } from '@ipvsd/bpf';
-import { type Connection, connections, HELPER_MASK, HELPER_SHIFT } from './connection/connection.ts';
+import { ADJUSTED, type Connection, connections, HELPER_MASK, HELPER_SHIFT } from './connection/connection.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { mendSequences } from './forward/sequence.ts';
@@ -35,7 +35,7 @@ export function altered(skb: Skb, family: Family): number {
   const extension = family.number !== AF_INET && family.isFragmented(before) ? FRAGMENT6 : 0;
   const transport = family.transport(before) + extension;
   const protocol = c.protocol;
-  if (protocol === IPPROTO_TCP) mendSequences(skb, transport, connection, direction);
+  if ((c.flags & ADJUSTED) !== 0 && protocol === IPPROTO_TCP) mendSequences(skb, transport, connection, direction);
   const ip = skb.header(family.Header, ETHERNET);
   const ports = skb.header(Ports, transport);
   const event = eventOf(skb, protocol, transport);

@@ -19,6 +19,7 @@ import {
   population,
   returnSlot,
   TEMPLATE,
+  UNKNOWN_PORT,
 } from './connection.ts';
 
 /**
@@ -162,6 +163,7 @@ export function expire(c: Connection, index: u32): void {
   }
   const server = servers.at(c.server);
   if (server !== null) unbind(server, c);
+  if ((c.flags & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', -1);
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);
 }

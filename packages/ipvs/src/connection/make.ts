@@ -1,6 +1,10 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
-import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
-import { IPPROTO_UDP } from '../packet/headers.ts';
+import { assign, atomicAdd, type be16, raw, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { beginUnchanged } from '../forward/sequence.ts';
+import { helperOf } from '../helper/ports.ts';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
+import { timeoutOf } from '../protocol/index.ts';
+import { LISTEN } from '../protocol/tcp.ts';
 import {
   METHOD_BYPASS,
   METHOD_MASQ,
@@ -13,10 +17,15 @@ import {
 import { countConnection } from '../service/statistics.ts';
 import { now as clock, ticksOf } from '../settings.ts';
 import {
+  ADJUSTED,
   type Connection,
   connections,
+  HELPER_UNIT,
   INACTIVE,
+  METHOD_MASK,
+  NO_CLIENT_PORT,
   NO_OUTPUT,
+  NO_SERVER_PORT,
   ONE_PACKET,
   OTHER_FAMILY,
   population,
@@ -40,14 +49,16 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP;
   const method: u8 = u8(server.method & 7);
   const unseen: u32 = method === METHOD_MASQ ? 0 : NO_OUTPUT;
+  const helped: u32 = method === METHOD_MASQ && !once ? helperOf(opening.protocol, opening.virtualPort) : 0;
   const index = fill(
     opening,
     chosen,
     port,
-    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0),
+    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
   );
   if (index === TABLE_FULL) return TABLE_FULL;
+  if (helped !== 0) beginUnchanged(index);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
@@ -61,6 +72,10 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   countConnection(chosen);
   return index;
 }
+
+/** A helper may change the length of what TCP carries. */
+const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
+  (helper & 7) * HELPER_UNIT + (helper !== 0 && opening.protocol === IPPROTO_TCP ? ADJUSTED : 0);
 
 /**
  * A connection that goes where its packets say (cache_bypass).
@@ -88,6 +103,31 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   assign(c.real, server.address);
   if (!enter(c, index)) return giveUp(c, index);
   atomicAdd(server, 'persistent', 1);
+  return index;
+}
+
+/**
+ * A connection to the real server of `c`, which has the number `control` and controls it: both directions let in before its first
+ * packet.
+ * @subprog
+ */
+export function makeExpected(c: Connection, control: u32, wanted: Opening, realPort: be16): u32 {
+  const server = servers.at(c.server);
+  if (server === null) return NO_SERVER;
+  const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
+  const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const made = connections.at(index);
+  if (made === null) return TABLE_FULL;
+  assign(made.real, c.real);
+  made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
+  made.timeout = timeoutOf(wanted.protocol, made.state);
+  if (!enter(made, index)) return giveUp(made, index);
+  made.controller = u32(control + 1);
+  atomicAdd(c, 'controls', 1);
+  if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
+  bind(server);
   return index;
 }
 

@@ -35,6 +35,8 @@ export const Adjustment = struct('adjustment', {
   /** Added to the numbers before it, and to those from it on; negative ones as their two's complement. */
   before: u32,
   after: u32,
+  /** What the connection's helper remembers. */
+  memo: u32,
 });
 export type Adjustment = ViewOf<typeof Adjustment>;
 
@@ -58,6 +60,7 @@ export function beginAt(connection: u32, direction: u32, difference: u32): void 
   a.from = 0;
   a.before = difference;
   a.after = difference;
+  a.memo = 0;
 }
 
 /** From `from` on there are `growth` bytes more (two's complement) than before. A change that is known is not made again. */
