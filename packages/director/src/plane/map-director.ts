@@ -159,6 +159,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     edited: ReadonlySet<string>,
   ): void {
     const allocator = new Allocator(this.plane.store(allocation));
+    this.#stored.begin();
     for (const [key, stored] of before) {
       if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
     }
