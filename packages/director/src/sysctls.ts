@@ -146,6 +146,10 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
     seconds('86400'),
     'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
   ),
+  local_peers: ours(
+    integer('1'),
+    "1: packets go straight into containers behind local veth pairs; 0: through the pair's queue, where tc and captures see them leave.",
+  ),
   local_port_range: ours(
     portRange('1024\t32767'),
     'Local ports of FULLNAT and masquerading. Below those that the host itself takes, as it may have the same address; with local addresses of their own: 1024 65535.',

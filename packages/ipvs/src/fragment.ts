@@ -165,7 +165,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
     let changed: u32 = readdress(family, ip, SOURCE, c.virtual);
     if (fullnat) changed = fold32(changed + readdress(family, ip, DESTINATION, c.client));
     family.finish(ip, changed);
-    return sendTo(family, c.route);
+    return sendTo(skb, family, c.route);
   }
   if (!available) return because(REASONS.serverGone);
   if (method === METHOD_LOCAL) return because(REASONS.local);
@@ -180,7 +180,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
     changed = fold32(changed + readdress(family, ip, SOURCE, end.address));
   }
   family.finish(ip, changed);
-  return sendTo(family, server.route);
+  return sendTo(skb, family, server.route);
 }
 
 /** How the header's sum changes by it. */

@@ -6,6 +6,7 @@ export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
 export * from './family.ts';
+export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
 export * from './packet/address.ts';

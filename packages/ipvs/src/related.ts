@@ -86,7 +86,7 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   if (!translates) {
     family.finish(ip, 0);
-    return sendTo(family, server.route);
+    return sendTo(skb, family, server.route);
   }
   let changed: u32 = readdress(skb, family, DESTINATION, SOURCE, c.real, c.realPort);
   if (method === METHOD_FULLNAT) {
@@ -94,7 +94,7 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
     if (end === null) return because(REASONS.corrupt);
     changed = fold32(changed + readdress(skb, family, SOURCE, DESTINATION, end.address, end.port));
   }
-  return finish(skb, family, changed) ? sendTo(family, server.route) : because(REASONS.truncated);
+  return finish(skb, family, changed) ? sendTo(skb, family, server.route) : because(REASONS.truncated);
 }
 
 function toClient(skb: Skb, family: Family, c: Connection): number {
@@ -110,7 +110,7 @@ function toClient(skb: Skb, family: Family, c: Connection): number {
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   let changed: u32 = readdress(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort);
   if (fullnat) changed = fold32(changed + readdress(skb, family, DESTINATION, SOURCE, c.client, c.clientPort));
-  return finish(skb, family, changed) ? sendTo(family, c.route) : because(REASONS.truncated);
+  return finish(skb, family, changed) ? sendTo(skb, family, c.route) : because(REASONS.truncated);
 }
 
 /** Whether the ICMP message is all there and its checksum is right. */

@@ -53,6 +53,8 @@ export const Settings = struct('settings', {
   /** Local ports of FULLNAT: the first, and how many. */
   firstLocalPort: u32,
   localPorts: u32,
+  /** 1: packets go straight into the network namespaces behind local veth pairs (forward/peer.ts). */
+  localPeers: u32,
 });
 export type Settings = ViewOf<typeof Settings>;
 

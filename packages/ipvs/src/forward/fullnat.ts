@@ -85,7 +85,7 @@ function toServer(
   }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
   if (first) clearTimestamps(skb, transport);
-  return sendTo(family, server.route);
+  return sendTo(skb, family, server.route);
 }
 
 function toClient(
@@ -103,5 +103,5 @@ function toClient(
     return answerWith(skb, family, TOO_BIG, c.route.mtu);
   }
   rewriteBoth(skb, family, ip, ports, transport, c.virtual, c.virtualPort, c.client, c.clientPort, c.protocol);
-  return sendTo(family, c.route);
+  return sendTo(skb, family, c.route);
 }
