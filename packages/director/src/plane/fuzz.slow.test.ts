@@ -153,10 +153,9 @@ function route(parameters: Uint8Array, flags: number): number {
   // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
   const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
   if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
-  if (view.getUint16(6, true) > MTU) {
-    view.setUint16(6, MTU, true);
-    return 8;
-  }
+  const length = view.getUint16(6, true);
+  if (length !== 0) view.setUint16(6, MTU, true);
+  if (length > MTU) return 8;
   view.setUint32(8, found, true);
   if ((flags & BPF_FIB_LOOKUP_SRC) !== 0)
     parameters.set(parseIp(OWN[`${parameters[0]} ${found === ifindex.client}`]!), 16);
