@@ -15,6 +15,7 @@ import {
   followed,
   ingress,
   internetChecksum,
+  localEnds,
   members,
   parseFrame,
   population,
@@ -107,7 +108,12 @@ describeKernel('the data plane in the kernel and in Node', () => {
       now: () => 0n,
       random: () => 0,
       route,
-      maxEntries: { connections: MAX_CONNECTIONS, free_slots: MAX_CONNECTIONS, flows4: 2 * MAX_CONNECTIONS },
+      maxEntries: {
+        connections: MAX_CONNECTIONS,
+        free_slots: MAX_CONNECTIONS,
+        local_ends: MAX_CONNECTIONS,
+        flows4: 2 * MAX_CONNECTIONS,
+      },
     });
   });
 
@@ -147,10 +153,9 @@ function route(parameters: Uint8Array, flags: number): number {
   // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
   const host = net.length === 3 ? address[3]! : address.slice(8).reduce((sum, byte) => sum * 256 + byte, 0);
   if (found === undefined || host === 1 || host === (net.length === 3 ? 255 : 0)) return 4;
-  if (view.getUint16(6, true) > MTU) {
-    view.setUint16(6, MTU, true);
-    return 8;
-  }
+  const length = view.getUint16(6, true);
+  if (length !== 0) view.setUint16(6, MTU, true);
+  if (length > MTU) return 8;
   view.setUint32(8, found, true);
   if ((flags & BPF_FIB_LOOKUP_SRC) !== 0)
     parameters.set(parseIp(OWN[`${parameters[0]} ${found === ifindex.client}`]!), 16);
@@ -174,17 +179,24 @@ const SERVICES: readonly ServiceId[] = [
   { kind: 'address', family: 'ipv6', protocol: 'tcp', address: '2001:db8:1::100', port: 80 },
   { kind: 'fwmark', family: 'ipv4', fwmark: 7 },
 ];
+/** Of FULLNAT. */
+const LOCALS = { ipv4: ['10.2.0.250', '10.2.0.251'], ipv6: ['2001:db8:2::250', '2001:db8:2::251'] } as const;
 const SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc'];
 
 function randomCommand(): Command {
   const service = pick(SERVICES);
   const host = 11 + random(5);
-  const forwarding = pick(['masq', 'masq', 'masq', 'tunnel', 'tunnel', 'route'] as const);
+  const forwarding = pick(['masq', 'masq', 'masq', 'fullnat', 'fullnat', 'tunnel', 'tunnel', 'route'] as const);
   // Tunnels lead into the other family as well.
   const four = (service.family === 'ipv4') !== (forwarding === 'tunnel' && random(3) === 0);
   const server = {
     address: four ? `10.2.0.${host}` : `2001:db8:2::${host}`,
-    port: forwarding === 'masq' ? pick([80, 8000]) : service.kind === 'address' ? service.port : 0,
+    port:
+      forwarding === 'masq' || forwarding === 'fullnat'
+        ? pick([80, 8000])
+        : service.kind === 'address'
+          ? service.port
+          : 0,
   };
   const settings = {
     forwarding,
@@ -216,6 +228,10 @@ function randomCommand(): Command {
     { kind: 'addServer', service, server, settings },
     { kind: 'editServer', service, server, settings },
     { kind: 'deleteServer', service, server },
+    { kind: 'addLocalAddress', service, address: pick(LOCALS[service.family]) },
+    { kind: 'addLocalAddress', service, address: pick(LOCALS[service.family]) },
+    { kind: 'deleteLocalAddress', service, address: pick(LOCALS[service.family]) },
+    { kind: 'setSysctl', name: 'local_port_range', value: pick(['2000 2001', '2000 2015', '1024 32767']) },
     { kind: 'setSysctl', name: 'schedule_icmp', value: pick(['0', '1']) },
     { kind: 'setSysctl', name: 'nat_icmp_send', value: pick(['0', '1']) },
     { kind: 'setSysctl', name: 'pmtu_disc', value: pick(['0', '1', '1']) },
@@ -231,6 +247,15 @@ function change(both: readonly MapDirector[]): void {
 
 // Packets ------------------------------------------------------------------------------------------------------------
 
+/** Of TCP: none, timestamps as they are sent and at an odd place, one that is cut off, and nonsense. */
+const OPTIONS = [
+  [],
+  [2, 4, 5, 180, 4, 2, 8, 10, 9, 8, 7, 6, 0, 0, 0, 0, 1, 3, 3, 7],
+  [1, 8, 10, 9, 8, 7, 6, 1, 2, 3, 4, 0],
+  [1, 1, 8, 10],
+  [3, 0, 200, 1],
+].map((bytes) => Uint8Array.from(bytes));
+
 const FLAGS = ['S', 'S', 'SA', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', '', 'SR'];
 
 /** The last requests that were forwarded, as they left: what replies answer, and what later requests of theirs repeat. */
@@ -239,6 +264,9 @@ const forwarded: {
   readonly port: number;
   readonly real: string;
   readonly realPort: number;
+  /** Whom the real server sees as its client. */
+  readonly seen: string;
+  readonly seenPort: number;
 }[] = [];
 
 /** Packets of ours in tunnels, as they left. */
@@ -255,19 +283,24 @@ function remember(sent: Uint8Array, bytes: Uint8Array): void {
   const { destination, destinationPort } = parsed.protocol === 6 ? parsed : { ...before, destination: '10.2.0.11' };
   if (!destination.startsWith('10.2.') && !destination.startsWith('2001:db8:2:')) return;
   if (before.protocol !== 6 || source.includes(':') !== destination.includes(':')) return;
-  forwarded.push({ client: source, port: sourcePort, real: destination, realPort: destinationPort });
+  const seen =
+    parsed.protocol === 6
+      ? { seen: parsed.source, seenPort: parsed.sourcePort }
+      : { seen: source, seenPort: sourcePort };
+  forwarded.push({ client: source, port: sourcePort, real: destination, realPort: destinationPort, ...seen });
   if (forwarded.length > 200) forwarded.shift();
 }
 
 function frameOfConnection(): Uint8Array {
-  const { client, port, real, realPort } = pick(forwarded);
+  const { client, port, real, realPort, seen, seenPort } = pick(forwarded);
   const reply = random(2) === 0;
   const frame = tcpFrame({
     source: reply ? real : client,
-    destination: reply ? client : client.includes(':') ? '2001:db8:1::100' : '10.1.0.100',
+    destination: reply ? seen : client.includes(':') ? '2001:db8:1::100' : '10.1.0.100',
     sourcePort: reply ? realPort : port,
-    destinationPort: reply ? port : pick([80, 80, 81]),
+    destinationPort: reply ? seenPort : pick([80, 80, 81]),
     flags: pick(FLAGS),
+    options: pick(OPTIONS),
     timeToLive: pick([64, 64, 64, 64, 1]),
     tos: pick([0, 0, 0xb9, 3]),
     payload: Uint8Array.from({ length: pick([random(50), random(50), 1430 + random(60)]) }, () => random(256)),
@@ -340,7 +373,7 @@ function errorFrame(): Uint8Array {
     const { source, destination } = parseFrame(sent);
     return maim(icmpFrame(destination, source, sent.slice(14, 14 + 28 + random(150))));
   }
-  const { client, port, real, realPort } = pick(forwarded);
+  const { client, port, real, realPort, seen, seenPort } = pick(forwarded);
   const virtual = client.includes(':') ? '2001:db8:1::100' : '10.1.0.100';
   const quote = (source: string, sourcePort: number, destination: string, destinationPort: number): Uint8Array =>
     tcpFrame({
@@ -358,7 +391,7 @@ function errorFrame(): Uint8Array {
   return maim(
     random(2) === 0
       ? icmpFrame(client, virtual, quote(virtual, 80, client, port))
-      : icmpFrame(real, client, quote(client, port, real, realPort)),
+      : icmpFrame(real, seen, quote(seen, seenPort, real, realPort)),
   );
 }
 
@@ -377,6 +410,7 @@ function randomFrame(): Uint8Array {
     sourcePort: reply ? pick([80, 8000, 81]) : port,
     destinationPort: reply ? port : pick([80, 80, 81, 82]),
     flags: pick(FLAGS),
+    options: pick(OPTIONS),
     sequence: random(2 ** 32),
     timeToLive: pick([64, 64, 64, 2, 1, 0]),
     payload: Uint8Array.from({ length: pick([0, 0, 1, 7, 64, 1400]) }, () => random(256)),
@@ -480,6 +514,7 @@ function compareMaps(sent: number): void {
     // What a free entry last held is nobody's.
     if (Connection.on(bytes).alive !== 1) bytes.fill(0);
   });
+  compareRange(localEnds, MAX_CONNECTIONS, sent);
   compareRange(servers, 64, sent, (bytes) => {
     StoredServer.on(bytes).route.at = 0;
   });
@@ -487,7 +522,7 @@ function compareMaps(sent: number): void {
   compareRange(members, 256, sent);
   for (const [definition, count] of [
     [traffic, 64],
-    [reasons, 32],
+    [reasons, 40],
   ] as const) {
     for (let i = 0; i < count; i++) {
       const [here, there] = [kernel, node].map((plane) => total(plane.store(definition).lookupPerCpu(indexKey(i))));

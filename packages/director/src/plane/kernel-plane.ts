@@ -261,10 +261,11 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot for each. */
+/** Two flows a connection, and a free slot and a local end for each. */
 const sizesFor = (maxConnections: number): Record<string, number> => ({
   connections: maxConnections,
   free_slots: maxConnections,
+  local_ends: maxConnections,
   flows4: 2 * maxConnections,
 });
 

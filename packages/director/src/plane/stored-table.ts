@@ -11,6 +11,9 @@ import {
   EDIT,
   EMPTY,
   foldAddress,
+  LocalAddress,
+  LocalAddressKey,
+  localAddresses,
   Member,
   type MemberChange,
   members,
@@ -39,7 +42,7 @@ import {
   TableKey,
   ticksOf,
 } from '@ipvsd/ipvs';
-import { familyOf } from '../address.ts';
+import { type Address, familyOf } from '../address.ts';
 import { DirectorError } from '../errors.ts';
 import {
   type RealServer,
@@ -94,6 +97,9 @@ const NOTHING_READ: Block = { members: [], servers: [], serverFigures: [], servi
 
 const MINUTE = ticksOf(60);
 
+const localKey = ({ index }: ServiceRecord, place: number): Uint8Array =>
+  bytesOf(LocalAddressKey.create({ service: index, place }));
+
 const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 export class StoredTable {
@@ -106,6 +112,7 @@ export class StoredTable {
   readonly #states: MapStore;
   readonly #trash: MapStore;
   readonly #tables: MapStore;
+  readonly #locals: MapStore;
   readonly #now: () => number;
   /** When the trash that now is was begun, while a change goes on. */
   #phase: number | undefined;
@@ -123,6 +130,7 @@ export class StoredTable {
     this.#states = plane.store(serviceStates);
     this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
+    this.#locals = plane.store(localAddresses);
     this.#now = now;
   }
 
@@ -167,10 +175,17 @@ export class StoredTable {
       id,
       ...loadSettings(record, id.family, this.#schedulers),
       realServers,
-      localAddresses: [],
+      localAddresses: this.#decodeLocalAddresses(record, id),
       ...(figures === undefined ? this.#stats.service(record.index) : readFigures(figures)),
     };
     return { record, numbers, service };
+  }
+
+  #decodeLocalAddresses(record: ServiceRecord, { family }: ServiceId): Address[] {
+    return Array.from({ length: record.locals }, (_, place) => {
+      const value = this.#locals.lookup(localKey(record, place));
+      return loadAddress(LocalAddress.on(value!).address, FAMILY_NUMBERS[family]);
+    });
   }
 
   serverRecord(number: number): ServerRecord {
@@ -227,10 +242,25 @@ export class StoredTable {
     const change: MemberChange = sameList && !newScheduler ? { kind: 'edit' } : { kind: 'list', before: oldNumbers };
     // Editing the service alone leaves its scheduler alone.
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
+    this.#writeLocalAddresses(record, before?.service.localAddresses ?? [], wanted.localAddresses);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
     if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
+  }
+
+  /**
+   * Those that are wanted are there before the record counts them. Where there are fewer now, the last places stay until the
+   * service goes or has them again: a packet may still be told the old number.
+   */
+  #writeLocalAddresses(record: ServiceRecord, before: readonly Address[], wanted: readonly Address[]): void {
+    for (const [place, address] of wanted.entries()) {
+      if (before[place] === address) continue;
+      const value = LocalAddress.create();
+      storeAddress(value.address, address);
+      this.#locals.update(localKey(record, place), bytesOf(value));
+    }
+    record.locals = wanted.length;
   }
 
   #newRecord(allocator: Allocator): ServiceRecord {
@@ -377,6 +407,7 @@ export class StoredTable {
     this.#services.delete(bytesOf(keyOf(service.id)));
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
     this.#removeTable(record.table);
+    for (let place = 0; this.#locals.delete(localKey(record, place)); place++);
     allocator.freeMembers(record.first, record.count);
     allocator.freeService(record.index);
   }

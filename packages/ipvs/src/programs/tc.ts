@@ -4,6 +4,7 @@ import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
+import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
@@ -15,6 +16,7 @@ import {
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
+  FULLNAT,
   ORPHAN,
   OWN_TUNNEL,
   RELATED,
@@ -64,4 +66,8 @@ export const fragments = stages.set(
 export const firstFragments = stages.set(
   FIRST_FRAGMENT,
   tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
+);
+export const fullnatting = stages.set(
+  FULLNAT,
+  tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );
