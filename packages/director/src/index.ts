@@ -40,6 +40,5 @@ export {
   defaultSysctls,
   describeSysctls,
   isReadOnlySysctl,
-  isSysctlOfIpvs,
   type SysctlDescription,
 } from './sysctls.ts';

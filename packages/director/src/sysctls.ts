@@ -1,7 +1,7 @@
 /**
  * The settings of /proc/sys/net/ipv4/vs, and those of helpers, which the kernel has as parameters of modules: names, defaults, a
- * sentence each, and which texts each takes. Values are kept as the text a
- * reader of the file would see, since that is what operators write down and scripts compare.
+ * sentence each, and which texts each takes. Values are kept as the text a reader of the file would see, since that is what operators
+ * write down and scripts compare.
  */
 import { HELPERS } from '@ipvsd/ipvs';
 import { DirectorError, type ErrorCode } from './errors.ts';
@@ -15,6 +15,8 @@ export interface SysctlDescription {
   readonly readOnly: boolean;
   /** Whether packets or programs of ours ask for it; otherwise it is only kept, for scripts that set it. */
   readonly hasEffect: boolean;
+  /** The kernel's ip_vs has none of that name. */
+  readonly ours: boolean;
   /** What it takes, as in "it must be ...". */
   readonly takes: string;
   readonly sentence: string;
@@ -31,9 +33,11 @@ interface Kind {
 interface Sysctl extends Kind {
   readonly sentence: string;
   readonly hasEffect: boolean;
+  readonly ours?: true;
 }
 
 const effective = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: true });
+const ours = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: true, ours: true });
 const kept = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: false });
 
 const integer = (initial: string): Kind => ({ initial, takes: 'an integer', accept: acceptInteger });
@@ -85,6 +89,20 @@ const syncThreshold: Kind = {
   },
 };
 
+/** "LOW HIGH", both of them included. */
+const portRange = (initial: string): Kind => ({
+  initial,
+  takes: 'two ports "LOW HIGH", 1..65535',
+  accept: (text) => {
+    const [low, high, ...more] = text
+      .trim()
+      .split(/\s+/)
+      .map((word) => within(acceptInteger(word), 1, 65_535));
+    if (low === undefined || high === undefined || more.length > 0) return undefined;
+    return Number(low) <= Number(high) ? `${low}\t${high}` : undefined;
+  },
+});
+
 /** Unsigned and wide: a negative number is passed over without an error, as the kernel does. */
 const unsignedLong = (initial: string): Kind => ({
   initial,
@@ -104,7 +122,7 @@ const ports = (initial: readonly number[]): Kind => ({
   },
 });
 
-const ofIpvs: Readonly<Record<string, Sysctl>> = {
+const own: Readonly<Record<string, Sysctl>> = {
   am_droprate: effective(integer('10'), 'In mode 3 of drop_packet every how many first packets one is dropped.'),
   amemthresh: effective(
     integer('1024'),
@@ -139,6 +157,14 @@ const ofIpvs: Readonly<Record<string, Sysctl>> = {
   lblcr_expiration: effective(
     seconds('86400'),
     'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
+  ),
+  local_peers: ours(
+    integer('1'),
+    "1: packets go straight into containers behind local veth pairs; 0: through the pair's queue, where tc and captures see them leave.",
+  ),
+  local_port_range: ours(
+    portRange('1024\t32767'),
+    'Local ports of FULLNAT and masquerading. Below those that the host itself takes, as it may have the same address; with local addresses of their own: 1024 65535.',
   ),
   nat_icmp_send: effective(
     integer('0'),
@@ -175,11 +201,11 @@ const ofIpvs: Readonly<Record<string, Sysctl>> = {
 
 const ofHelpers = HELPERS.map(({ name, ports: initial, helps }): [string, Sysctl] => [
   portSetting(name),
-  effective(ports(initial), `Ports of virtual services whose connections under NAT are helped: ${helps}.`),
+  ours(ports(initial), `Ports of virtual services whose connections under NAT are helped: ${helps}.`),
 ]);
 
 const sysctls: Readonly<Record<string, Sysctl>> = Object.fromEntries(
-  [...Object.entries(ofIpvs), ...ofHelpers].sort(([a], [b]) => (a < b ? -1 : 1)),
+  [...Object.entries(own), ...ofHelpers].sort(([a], [b]) => (a < b ? -1 : 1)),
 );
 
 export function defaultSysctls(): ReadonlyMap<string, string> {
@@ -188,19 +214,17 @@ export function defaultSysctls(): ReadonlyMap<string, string> {
 
 /** All settings by name, in words. */
 export function describeSysctls(): readonly SysctlDescription[] {
-  return Object.entries(sysctls).map(([name, { initial, readOnly = false, hasEffect, takes, sentence }]) => ({
-    name,
-    initial,
-    readOnly,
-    hasEffect,
-    takes,
-    sentence,
-  }));
-}
-
-/** Whether the kernel's IPVS has it as a file; the others are ours. */
-export function isSysctlOfIpvs(name: string): boolean {
-  return name in ofIpvs;
+  return Object.entries(sysctls).map(
+    ([name, { initial, readOnly = false, hasEffect, ours = false, takes, sentence }]) => ({
+      name,
+      initial,
+      readOnly,
+      hasEffect,
+      ours,
+      takes,
+      sentence,
+    }),
+  );
 }
 
 export function isReadOnlySysctl(name: string): boolean {

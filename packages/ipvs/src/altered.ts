@@ -16,10 +16,10 @@ import { request } from './request.ts';
 import { errandOf, helpers } from './stages.ts';
 
 /** A packet of a connection with one of the flags ALTERED goes on here. */
-export function toAltered(skb: Skb, c: Connection, connection: u32, direction: u32): number {
+export function toAltered(skb: Skb, c: Connection, direction: u32): number {
   const errand = errandOf();
   if (errand === null) return because(REASONS.corrupt);
-  errand.connection = connection;
+  errand.connection = c.number;
   errand.direction = direction;
   return tailCall(skb, helpers, (c.flags & HELPER_MASK) >>> HELPER_SHIFT);
 }

@@ -78,12 +78,12 @@ function journey(skb: Skb, family: Family): number {
       const plain = (c.flags & ALTERED) === 0;
       if (flow.direction !== REQUEST) {
         if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol);
-        return toAltered(skb, c, index, REPLY);
+        return toAltered(skb, c, REPLY);
       }
       const fate = fateOf(c, event);
       if (fate === GOES_ON) {
         if (plain) return request(skb, family, ip, ports, transport, c, event, protocol);
-        return toAltered(skb, c, index, REQUEST);
+        return toAltered(skb, c, REQUEST);
       }
       if (fate === FINISHED) expireSoon(c, index);
       else expire(c, index);

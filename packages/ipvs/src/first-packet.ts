@@ -52,10 +52,9 @@ export function firstPacket(skb: Skb, family: Family): number {
 /** The first packet of a connection that was waited for goes on as all of its packets. */
 function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u32): number {
   if (family.isFragmented(ip)) return tailCall(skb, stages, FRAGMENT);
-  const connection = expected >>> 1;
-  const c = connections.at(connection);
+  const c = connections.at(expected >>> 1);
   if (c === null) return because(REASONS.corrupt);
-  return toAltered(skb, c, connection, expected & 1);
+  return toAltered(skb, c, expected & 1);
 }
 
 /** The packet asks for what `opening` says; `opens`: it may open a connection. */

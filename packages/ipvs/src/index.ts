@@ -1,10 +1,12 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
 export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
+export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
 export * from './family.ts';
+export { Peer, PeerKey, peers } from './forward/peer.ts';
 export * from './forward/sequence.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';

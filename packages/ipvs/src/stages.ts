@@ -17,14 +17,13 @@ export const UNRELATED = 6;
 export const ORPHAN = 7;
 export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
+/** Both ends of the packet are rewritten (forward/fullnat.ts). */
+export const FULLNAT = 10;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
   /** TUNNEL: number of the real server. */
   server: u32,
-  /** `helpers`: number of the packet's connection, and which way it goes. */
-  connection: u32,
-  direction: u32,
   /** ANSWER: type, code and the four bytes behind the checksum. */
   rest: be32,
   type: u8,
@@ -32,6 +31,10 @@ export const Errand = struct('errand', {
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
   reserved: u8,
+  /** FULLNAT and `helpers`: number of the connection, which way the packet goes, and where its transport header lies. */
+  connection: u32,
+  direction: u32,
+  transport: u32,
 });
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 

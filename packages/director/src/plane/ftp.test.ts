@@ -1,5 +1,5 @@
 /** FTP through the data plane in Node: what both sides read, who may connect where, and how numbers go on. */
-import { NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
 import { MAX_CONNECTIONS, parseFrame, REASON_LIST, reasons, sweep, tcpFrame } from '@ipvsd/ipvs';
 import { expect, test } from 'vitest';
 import { type ConnectionEntry, plainTunnel, type ServiceId } from '../model.ts';
@@ -33,10 +33,7 @@ class Session {
     this.#plane = new NodePlane({
       now: () => this.#now,
       random: () => 4,
-      route: (parameters) => {
-        new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, 2, true);
-        return 0;
-      },
+      route: (parameters) => answerOnLink(parameters, 2),
     });
     this.director = new MapDirector(this.#plane);
     this.director.writeSettings(undefined, MAX_CONNECTIONS);

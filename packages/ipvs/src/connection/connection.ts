@@ -62,6 +62,8 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
+  /** Its own number, for what lies beside it (connection/local-end.ts). */
+  number: u32,
   /** Back to the client. */
   route: Route,
 });

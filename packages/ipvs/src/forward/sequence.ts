@@ -14,13 +14,11 @@ import {
   loadBytes,
   loop,
   ntohl,
-  percpuArray,
   raw,
   type Skb,
   stack,
   storeBytes,
   struct,
-  u8,
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
@@ -28,6 +26,7 @@ import { MAX_CONNECTIONS } from '../connection/connection.ts';
 import { REPLY, REQUEST } from '../family.ts';
 import { fold32, wordDifference } from '../packet/checksum.ts';
 import { MAX_OFFSET, Tcp } from '../packet/headers.ts';
+import { findOption, foundLength, mendChecksum, SELECTIVE } from '../packet/tcp-options.ts';
 
 export const Adjustment = struct('adjustment', {
   /** The first byte behind the last change, as its sender counts. */
@@ -132,56 +131,28 @@ export function mendSequences(skb: Skb, transport: u32, connection: u32, directi
     l4CsumReplace(skb, at + CHECKSUM, 0, difference, 0);
   }
   if (usual || !acknowledges || (other.before === 0 && other.after === 0)) return;
-  mendSelective(skb, at, u32(at + length), u32(2 * connection + REPLY - (direction & 1)));
+  mendSelective(skb, at, u32(2 * connection + REPLY - (direction & 1)));
 }
 
-const Option = struct('tcp_option', { kind: u8, length: u8 });
-const NO_OPERATION = 1;
-const SELECTIVE = 5;
 /** All that fits into the 40 bytes of options. */
-const MOST_OPTIONS = 40;
 const MOST_EDGES = 8;
 
-/** How far the search for the option has come: not a variable, as the verifier would follow each way it can go. */
-const Search = struct('option_search', { at: u32, edges: u32 });
-const searches = percpuArray('option_search', Search, { maxEntries: 1 });
-
 /** Edges of blocks that the packet's sender has received of what `adjustment` tells of. */
-function mendSelective(skb: Skb, transport: u32, end: u32, adjustment: u32): void {
-  const search = searches.at(0);
-  if (search === null) return;
-  search.at = u32(transport + Tcp.size);
-  search.edges = 0;
-  const option = stack(Option);
-  loop(MOST_OPTIONS, () => {
-    const s = searches.at(0);
-    if (s === null || u32(s.at + Option.size) > end) return 1;
-    if (loadBytes(skb, s.at & MAX_OFFSET, option) !== 0 || option.kind === 0) return 1;
-    if (option.kind !== NO_OPERATION && option.length < Option.size) return 1;
-    if (option.kind === SELECTIVE) {
-      s.edges = option.length >>> 2;
-      return 1;
-    }
-    s.at = u32(s.at + (option.kind === NO_OPERATION ? 1 : option.length));
-    return 0;
-  });
+function mendSelective(skb: Skb, transport: u32, adjustment: u32): void {
+  const found = findOption(skb, transport, SELECTIVE);
+  if (found === 0) return;
+  const end = u32(found + foundLength());
   const edge = stack(FirstOptions);
   loop(MOST_EDGES, (i) => {
-    const s = searches.at(0);
     const a = adjustments.at(adjustment);
-    if (s === null || a === null || i >= s.edges) return 1;
-    const at = u32(s.at + Option.size + 4 * i) & MAX_OFFSET;
-    if (u32(at + 4) > end || loadBytes(skb, at, edge) !== 0) return 1;
+    const at = u32(found + 2 + 4 * i) & MAX_OFFSET;
+    if (a === null || u32(at + 4) > end || loadBytes(skb, at, edge) !== 0) return 1;
     const old = edge.word;
     const next = htonl(undone(a, ntohl(old)));
     if (next === old) return 0;
     edge.word = next;
     storeBytes(skb, at, edge, 0);
-    const difference = fold32(wordDifference(raw(old), raw(next)));
-    // At an odd place the bytes count as the other half of their words.
-    const odd = (u32(at - transport) & 1) !== 0;
-    const turned = odd ? u32(u32(difference * 256) + (difference >>> 24)) : difference;
-    l4CsumReplace(skb, transport + CHECKSUM, 0, turned, 0);
+    mendChecksum(skb, transport, at, fold32(wordDifference(raw(old), raw(next))));
     return 0;
   });
 }

@@ -5,6 +5,7 @@ import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
+import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
@@ -16,6 +17,7 @@ import {
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
+  FULLNAT,
   helpers,
   ORPHAN,
   OWN_TUNNEL,
@@ -66,6 +68,10 @@ export const fragments = stages.set(
 export const firstFragments = stages.set(
   FIRST_FRAGMENT,
   tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
+);
+export const fullnatting = stages.set(
+  FULLNAT,
+  tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );
 export const altering = helpers.set(
   0,
