@@ -29,6 +29,8 @@ export const Errand = struct('errand', {
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
   reserved: u8,
+  /** Number plus one of the entry that ends with this packet (one-packet scheduling); 0: none does. */
+  once: u32,
 });
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 
