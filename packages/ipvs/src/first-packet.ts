@@ -2,21 +2,23 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, u32 } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
-import { findTemplate, templateKey } from './connection/template.ts';
+import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
+import { readCallId } from './engine/call-id.ts';
+import { beginKey, engineKeyOf, findByKey, finishKey } from './engine/engine.ts';
 import type { Family } from './family.ts';
 import { orphaned } from './orphan.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
+import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
@@ -60,15 +62,66 @@ export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): n
   plan.template = NONE;
   plan.chosen = NONE;
   const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  if (persistent && service.engine !== 0) return tailCall(skb, stages, ENGINE);
   if (persistent) findTemplateFor(plan, opening);
   // A port that is not the service's own: only persistence makes sense of it.
   const foreign = !persistent && service.mark === 0 && opening.virtualPort !== service.port;
-  if (plan.chosen === NONE && !foreign) {
-    const verdict = tailCall(skb, schedulers, service.scheduler);
+  return goOn(skb, plan, plan.chosen === NONE && !foreign);
+}
+
+/** To the service's scheduler, where it is to choose, or at once to connect.ts. */
+function goOn(skb: Skb, plan: Plan, choose: boolean): number {
+  if (choose) {
+    const verdict = tailCall(skb, schedulers, plan.service.scheduler);
     if (verdict !== NO_PROGRAM) return verdict;
   }
   return tailCall(skb, stages, CONNECT);
 }
+
+/** The stage of services with a persistence engine: a packet that does not say what the engine asks is dropped. */
+export function askEngine(skb: Skb, family: Family): number {
+  const opening = openings.at(OF_PACKET);
+  const wanted = openings.at(OF_ITS_TEMPLATE);
+  const plan = planOf();
+  if (plan === null || opening === null || wanted === null) return because(REASONS.corrupt);
+  if (!readKey(skb, family)) return because(REASONS.noCallId);
+  templateKey(wanted, plan.service, opening);
+  wanted.engine = plan.service.engine;
+  plan.template = templateByKey(wanted);
+  const template = connections.at(plan.template);
+  if (template !== null) plan.chosen = template.server;
+  return goOn(skb, plan, plan.chosen === NONE);
+}
+
+/** The engine's part of the packet's key; errors about a packet (schedule_icmp) have none. */
+function readKey(skb: Skb, family: Family): boolean {
+  const ip = skb.header(family.Header, ETHERNET);
+  const key = engineKeyOf();
+  if (ip === null || key === null) return false;
+  beginKey(key);
+  let payload: u32 = family.transport(ip) + UDP;
+  let protocol: u8 = ip.protocol;
+  if (protocol === IPPROTO_FRAGMENT) {
+    const extension = skb.header(Fragment6, ETHERNET + 40);
+    if (extension === null) return false;
+    protocol = extension.next;
+    payload = payload + FRAGMENT6;
+  }
+  if (protocol !== IPPROTO_UDP) return false;
+  const said = family.length(ip) + ETHERNET;
+  const end: u32 = said < skb.len ? said : skb.len;
+  return end > payload && readCallId(skb, payload, u32(end - payload), key);
+}
+
+function templateByKey(wanted: Opening): u32 {
+  const key = engineKeyOf();
+  if (key === null) return NONE;
+  finishKey(key, wanted);
+  return ifValid(findByKey(key));
+}
+
+/** Bytes of a UDP header. */
+const UDP = 8;
 
 function findTemplateFor(plan: Plan, opening: Opening): void {
   const wanted = openings.at(OF_ITS_TEMPLATE);

@@ -5,6 +5,7 @@
  * the real server's counters, so that they always add up.
  */
 import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32 } from '@ipvsd/bpf';
+import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
 import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
@@ -16,6 +17,7 @@ import {
   connections,
   HASHED,
   METHOD_MASK,
+  OF_ENGINE,
   population,
   returnSlot,
   TEMPLATE,
@@ -26,6 +28,11 @@ import {
  * @subprog
  */
 export function enter(c: Connection, index: u32): boolean {
+  if ((c.flags & OF_ENGINE) !== 0) {
+    if (!enterByKey(index)) return false;
+    c.flags = u32(c.flags | HASHED);
+    return true;
+  }
   return c.family === AF_INET ? enterIn(IPV4, c, index) : enterIn(IPV6, c, index);
 }
 
@@ -66,7 +73,8 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
  */
 export function leave(c: Connection, index: u32): void {
   if ((c.flags & HASHED) === 0) return;
-  if (c.family === AF_INET) leaveFrom(IPV4, c, index);
+  if ((c.flags & OF_ENGINE) !== 0) leaveByKey(index);
+  else if (c.family === AF_INET) leaveFrom(IPV4, c, index);
   else leaveFrom(IPV6, c, index);
   c.flags = u32(c.flags & ~HASHED);
 }
@@ -156,6 +164,7 @@ export function assureTemplate(c: Connection): void {
 export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
   leave(c, index);
+  if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);

@@ -46,7 +46,11 @@ export function templateKey(wanted: Opening, service: Service, opening: Opening)
  * @subprog
  */
 export function findTemplate(wanted: Opening): u32 {
-  const number = wanted.family === AF_INET ? lookupTemplate(IPV4, wanted) : lookupTemplate(IPV6, wanted);
+  return ifValid(wanted.family === AF_INET ? lookupTemplate(IPV4, wanted) : lookupTemplate(IPV6, wanted));
+}
+
+/** The template of that number where it is valid, or NONE; one that no longer is will not be found again. */
+export function ifValid(number: u32): u32 {
   if (number === NONE) return NONE;
   const template = connectionAt(number, clock());
   if (template === null) return NONE;

@@ -2,7 +2,7 @@
 import { tcProgram } from '@ipvsd/bpf';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
-import { firstPacket } from '../first-packet.ts';
+import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
@@ -12,6 +12,7 @@ import { related } from '../related.ts';
 import {
   ANSWER,
   CONNECT,
+  ENGINE,
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
@@ -28,6 +29,10 @@ export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
 export const first = stages.set(
   FIRST_PACKET,
   tcProgram('ipvsd_first', (skb) => byFamily(skb, firstPacket)),
+);
+export const enginePersistence = stages.set(
+  ENGINE,
+  tcProgram('ipvsd_engine', (skb) => byFamily(skb, askEngine)),
 );
 export const connecting = stages.set(
   CONNECT,
