@@ -2,17 +2,17 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, u32 } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
 import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
-import { readCallId } from './engine/call-id.ts';
-import { beginKey, engineKeyOf, findByKey, finishKey } from './engine/engine.ts';
+import { findByKey, finishKey } from './engine/engine.ts';
+import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
 import { orphaned } from './orphan.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, IPPROTO_UDP, Ports } from './packet/headers.ts';
+import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
@@ -87,41 +87,11 @@ export function askEngine(skb: Skb, family: Family): number {
   if (!readKey(skb, family)) return because(REASONS.noCallId);
   templateKey(wanted, plan.service, opening);
   wanted.engine = plan.service.engine;
-  plan.template = templateByKey(wanted);
+  plan.template = ifValid(findByKey(finishKey(wanted)));
   const template = connections.at(plan.template);
   if (template !== null) plan.chosen = template.server;
   return goOn(skb, plan, plan.chosen === NONE);
 }
-
-/** The engine's part of the packet's key; errors about a packet (schedule_icmp) have none. */
-function readKey(skb: Skb, family: Family): boolean {
-  const ip = skb.header(family.Header, ETHERNET);
-  const key = engineKeyOf();
-  if (ip === null || key === null) return false;
-  beginKey(key);
-  let payload: u32 = family.transport(ip) + UDP;
-  let protocol: u8 = ip.protocol;
-  if (protocol === IPPROTO_FRAGMENT) {
-    const extension = skb.header(Fragment6, ETHERNET + 40);
-    if (extension === null) return false;
-    protocol = extension.next;
-    payload = payload + FRAGMENT6;
-  }
-  if (protocol !== IPPROTO_UDP) return false;
-  const said = family.length(ip) + ETHERNET;
-  const end: u32 = said < skb.len ? said : skb.len;
-  return end > payload && readCallId(skb, payload, u32(end - payload), key);
-}
-
-function templateByKey(wanted: Opening): u32 {
-  const key = engineKeyOf();
-  if (key === null) return NONE;
-  finishKey(key, wanted);
-  return ifValid(findByKey(key));
-}
-
-/** Bytes of a UDP header. */
-const UDP = 8;
 
 function findTemplateFor(plan: Plan, opening: Opening): void {
   const wanted = openings.at(OF_ITS_TEMPLATE);

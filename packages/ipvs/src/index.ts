@@ -4,7 +4,15 @@ export * from './connection/connection.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
-export { EngineFlow, EngineKey, engineData, engineFlows } from './engine/engine.ts';
+export {
+  EngineFlow,
+  EngineKey,
+  EngineServer,
+  EngineServerKey,
+  engineData,
+  engineFlows,
+  engineServers,
+} from './engine/engine.ts';
 export * from './family.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';

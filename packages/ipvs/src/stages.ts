@@ -18,6 +18,7 @@ export const ORPHAN = 7;
 export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
 export const ENGINE = 10;
+export const OUTGOING = 11;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

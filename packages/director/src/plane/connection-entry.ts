@@ -1,6 +1,15 @@
 /** An entry of the connection table as operators read it. */
 import { ntohs } from '@ipvsd/bpf';
-import { AF_INET, AF_INET6, type Connection, OF_ENGINE, OTHER_FAMILY, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
+import {
+  AF_INET,
+  AF_INET6,
+  type Connection,
+  OF_ENGINE,
+  OTHER_FAMILY,
+  PROTOCOLS,
+  secondsOf,
+  TEMPLATE,
+} from '@ipvsd/ipvs';
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 

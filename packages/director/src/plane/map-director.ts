@@ -4,7 +4,18 @@
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
 import { bytesOf } from '@ipvsd/bpf';
-import { Connection, connections, EngineKey, engineData, Population, population, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
+import {
+  Connection,
+  connections,
+  EngineKey,
+  engineData,
+  Population,
+  population,
+  Settings,
+  settings,
+  TICK_NS,
+  traffic,
+} from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';

@@ -58,6 +58,7 @@ import {
   tunnelNumbers,
   tunnelOf,
 } from './codec.ts';
+import { EngineServers } from './engine-servers.ts';
 import type { Plane } from './plane.ts';
 import type { SchedulerNames } from './scheduler-names.ts';
 import type { StatsReader } from './stats.ts';
@@ -92,6 +93,7 @@ export class StoredTable {
   readonly #states: MapStore;
   readonly #trash: MapStore;
   readonly #tables: MapStore;
+  readonly #engineServers: EngineServers;
   readonly #now: () => number;
 
   /** `now` in ticks, by the data plane's clock. */
@@ -105,6 +107,7 @@ export class StoredTable {
     this.#states = plane.store(serviceStates);
     this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
+    this.#engineServers = new EngineServers(plane);
     this.#now = now;
   }
 
@@ -190,6 +193,7 @@ export class StoredTable {
     // Editing the service alone leaves its scheduler alone.
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
+    this.#engineServers.write(before?.service, wanted, numbers);
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
     if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
@@ -339,6 +343,7 @@ export class StoredTable {
 
   #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
     this.#services.delete(bytesOf(keyOf(service.id)));
+    this.#engineServers.write(service, undefined, []);
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
     this.#removeTable(record.table);
     allocator.freeMembers(record.first, record.count);

@@ -20,8 +20,10 @@ import {
   OF_ENGINE,
   population,
   returnSlot,
+  SUPERSEDED,
   TEMPLATE,
 } from './connection.ts';
+import type { Opening } from './opening.ts';
 
 /**
  * Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full.
@@ -89,7 +91,7 @@ function leaveFrom(family: Family, c: Connection, index: u32): void {
   });
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
-  family.flows.delete(key);
+  if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
   if (template) return;
   const translated = (c.flags & METHOD_MASK) === 0;
   const back = stack(family.Tuple, {
@@ -102,6 +104,30 @@ function leaveFrom(family: Family, c: Connection, index: u32): void {
   family.narrow(back.destination, c.client);
   const flow = family.flows.lookup(back);
   if (flow !== null && flow.connection === index) family.flows.delete(back);
+}
+
+/**
+ * Where the client's packets find a connection already, a new one is to get them (a real server calls a client).
+ * @subprog
+ */
+export function supersede(opening: Opening): void {
+  if (opening.family === AF_INET) supersedeIn(IPV4, opening);
+  else supersedeIn(IPV6, opening);
+}
+
+function supersedeIn(family: Family, opening: Opening): void {
+  const key = stack(family.Tuple, {
+    sourcePort: opening.clientPort,
+    destinationPort: opening.virtualPort,
+    protocol: opening.protocol,
+  });
+  family.narrow(key.source, opening.client);
+  family.narrow(key.destination, opening.virtual);
+  const flow = family.flows.lookup(key);
+  if (flow === null || flow.direction !== REQUEST) return;
+  const c = connections.at(flow.connection);
+  if (c !== null) c.flags = u32(c.flags | SUPERSEDED);
+  family.flows.delete(key);
 }
 
 /** Count a new connection at its real server: inactive until its state says otherwise. */

@@ -79,7 +79,7 @@ function isValid(template: Connection): boolean {
 }
 
 /** Nobody finds it again; it stays in the list until its time is over, as connections may still hang on it. */
-function invalidate(template: Connection, index: u32): void {
+export function invalidate(template: Connection, index: u32): void {
   leave(template, index);
   template.virtualPort = INVALID_PORT;
   template.realPort = INVALID_PORT;

@@ -7,6 +7,7 @@ import { answer } from '../forward/answer.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
+import { outgoing } from '../outgoing.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
@@ -17,6 +18,7 @@ import {
   FIRST_PACKET,
   FRAGMENT,
   ORPHAN,
+  OUTGOING,
   OWN_TUNNEL,
   RELATED,
   stages,
@@ -61,6 +63,10 @@ export const unrelating = stages.set(
 export const orphaning = stages.set(
   ORPHAN,
   tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
+);
+export const outgoings = stages.set(
+  OUTGOING,
+  tcProgram('ipvsd_outgoing', (skb) => byFamily(skb, outgoing)),
 );
 export const fragments = stages.set(
   FRAGMENT,

@@ -59,7 +59,7 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     scheduler: random.oneIn(30) ? 'none' : random.pick(SCHEDULERS),
     schedulerFlags: random.pick([0, 0, 1, 2, 3, 7]),
     persistence: persistent ? { timeoutSeconds: random.pick([1, 10, 100, 360]), netmask } : null,
-    persistenceEngine: persistent && random.oneIn(8) ? 'sip' : null,
+    persistenceEngine: persistent && random.oneIn(4) ? 'sip' : null,
     onePacket: random.oneIn(8),
   };
 }

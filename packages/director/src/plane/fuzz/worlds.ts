@@ -8,6 +8,9 @@ import {
   Connection,
   connections,
   defence,
+  engineData,
+  engineFlows,
+  engineServers,
   flows4,
   flows6,
   followed,
@@ -54,6 +57,18 @@ import { OWN_ADDRESSES, SITES } from './site.ts';
 const MAX_CONNECTIONS = 512;
 const MTU = 1500;
 const KEY = new Uint8Array(4);
+const HASHES = [
+  services,
+  flows4,
+  flows6,
+  engineFlows,
+  engineData,
+  engineServers,
+  followed,
+  localities,
+  defence,
+  population,
+];
 /** An LRU map chooses for itself what it forgets once it is full; before it comes to that it is emptied. */
 const MOST_IN_LRU = 1000;
 
@@ -177,7 +192,7 @@ export class Worlds {
       const { first, count } = StoredService.on(value);
       this.#compareValues(members, first, count, story);
     }
-    for (const definition of [services, flows4, flows6, followed, localities, defence, population]) {
+    for (const definition of HASHES) {
       this.#compareEntries(definition, story);
     }
     this.#compareCounts(traffic, given.servers, story);
