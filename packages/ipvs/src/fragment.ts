@@ -153,7 +153,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
     if (ip.timeToLive <= 1) return because(REASONS.replyOutlived);
     if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
     readdress(family, ip, SOURCE, c.virtual);
-    return sendTo(family, c.route);
+    return sendTo(skb, family, c.route);
   }
   if (!available) return because(REASONS.serverGone);
   if (method === METHOD_LOCAL) return because(REASONS.local);
@@ -162,7 +162,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   if (method === METHOD_MASQ) readdress(family, ip, DESTINATION, c.real);
   else family.finish(ip, 0);
-  return sendTo(family, server.route);
+  return sendTo(skb, family, server.route);
 }
 
 function readdress(family: Family, ip: ViewOf<typeof Ipv4>, side: Side, to: Address6): void {

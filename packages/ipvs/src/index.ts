@@ -14,6 +14,7 @@ export {
   engineServers,
 } from './engine/engine.ts';
 export * from './family.ts';
+export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
 export * from './packet/address.ts';

@@ -79,7 +79,7 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
   } else {
     family.finish(ip, 0);
   }
-  return sendTo(family, server.route);
+  return sendTo(skb, family, server.route);
 }
 
 function toClient(skb: Skb, family: Family, c: Connection): number {
@@ -92,7 +92,7 @@ function toClient(skb: Skb, family: Family, c: Connection): number {
   if (server !== null && (server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   if (!translate(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort)) return because(REASONS.truncated);
-  return sendTo(family, c.route);
+  return sendTo(skb, family, c.route);
 }
 
 /** Whether the ICMP message is all there and its checksum is right. */

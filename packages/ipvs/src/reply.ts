@@ -40,5 +40,5 @@ export function reply(
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, c.route) && family.isWhole(ip)) return because(REASONS.replyTooLong);
   rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort, protocol);
-  return sendTo(family, c.route);
+  return sendTo(skb, family, c.route);
 }

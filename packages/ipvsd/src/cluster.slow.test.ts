@@ -85,6 +85,12 @@ describeKernel('a NAT cluster on the real kernel', () => {
     expect(answers).toEqual(['real2', 'real1', 'real2', 'real1']);
   });
 
+  test('curl reaches them through the queues of the veth pairs too', () => {
+    ipvsd('set', 'local_peers', '0');
+    expect(get(`http://${VIP4}/`)).toContain('real2');
+    ipvsd('set', 'local_peers', '1');
+  });
+
   test('curl reaches them over IPv6', () => {
     ipvsadm('-A', '-t', `[${VIP6}]:80`, '-s', 'rr');
     ipvsadm('-a', '-t', `[${VIP6}]:80`, '-r', '[fd00:46::2]:8000', '-m');

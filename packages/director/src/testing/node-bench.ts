@@ -1,5 +1,5 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
-import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { parseFrame, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
@@ -37,10 +37,7 @@ export class NodeBench {
     this.plane = new NodePlane({
       now: () => this.now,
       random,
-      route: (parameters) => {
-        new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, 2, true);
-        return 0;
-      },
+      route: (parameters) => answerOnLink(parameters, 2),
       maxEntries: { connections: maxConnections, servers: 4096, traffic: 4096, free_slots: maxConnections },
     });
     this.director = new MapDirector(this.plane);

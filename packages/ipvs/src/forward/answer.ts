@@ -88,7 +88,7 @@ export function answer(skb: Skb, family: Family): number {
   if (!written) return TC_ACT_SHOT;
   const route = stack(Route);
   if (!findRoute(skb, family, route, client, clock())) return TC_ACT_SHOT;
-  return sendTo(family, route);
+  return sendTo(skb, family, route);
 }
 
 function write4(skb: Skb, from: Address6, to: Address6, tos: u8, quoted: u32): boolean {

@@ -40,7 +40,7 @@ export function forward(
   // DR: the real server has the virtual address itself; only the next hop is new, and the packet a hop older.
   else family.finish(ip, 0);
   if (tooLong && method === METHOD_MASQ) return because(REASONS.fragmented);
-  return sendTo(family, server.route);
+  return sendTo(skb, family, server.route);
 }
 
 /** The packet goes on in the stage that puts it into a tunnel. */

@@ -1,5 +1,5 @@
 /** The demo's stage in Node: the same data plane source, hosts that are objects, a network that is a queue of frames. */
-import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { MapDirector, NodePlane, type ServiceId } from '@ipvsd/director';
 import { MAX_CONNECTIONS, type ParsedFrame, parseFrame, sweep, tcpFrame } from '@ipvsd/ipvs';
 import { rememberingNames, runIpvsadm, systemNames } from '@ipvsd/ipvsadm';
@@ -25,11 +25,7 @@ export class NodeStage implements Stage {
     this.#plane = new NodePlane({
       now: () => this.#now,
       random: () => Math.floor(Math.random() * 2 ** 32),
-      route: (parameters) => {
-        const client = parameters[32] === 172;
-        new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, client ? 1 : 2, true);
-        return 0;
-      },
+      route: (parameters) => answerOnLink(parameters, parameters[32] === 172 ? 1 : 2),
     });
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);
