@@ -5,6 +5,15 @@ export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
+export {
+  EngineFlow,
+  EngineKey,
+  EngineServer,
+  EngineServerKey,
+  engineData,
+  engineFlows,
+  engineServers,
+} from './engine/engine.ts';
 export * from './family.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';

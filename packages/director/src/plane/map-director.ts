@@ -4,7 +4,18 @@
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
 import { bytesOf } from '@ipvsd/bpf';
-import { Connection, connections, Population, population, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
+import {
+  Connection,
+  connections,
+  EngineKey,
+  engineData,
+  Population,
+  population,
+  Settings,
+  settings,
+  TICK_NS,
+  traffic,
+} from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
@@ -96,11 +107,19 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     const { highest } = Population.on(this.plane.store(population).lookup(KEY)!);
     let seen = 0;
     // Entries of an array come in the order of their numbers.
-    for (const [, value] of this.plane.store(connections).entries()) {
+    for (const [key, value] of this.plane.store(connections).entries()) {
       if (seen++ >= highest) return;
-      const entry = connectionEntry(Connection.on(value), now);
+      const entry = connectionEntry(Connection.on(value), now, () => this.#engineData(key));
       if (entry !== undefined) yield entry;
     }
+  }
+
+  /** What the persistence engine found for the template of that number. */
+  #engineData(key: Uint8Array): string | null {
+    const value = this.plane.store(engineData).lookup(key);
+    if (value === null) return null;
+    const { length, data } = EngineKey.on(value);
+    return String.fromCharCode(...Array.from({ length }, (_, i) => data.get(i)));
   }
 
   timeouts(): Timeouts {
