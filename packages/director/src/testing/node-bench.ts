@@ -41,7 +41,14 @@ export class NodeBench {
         new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, 2, true);
         return 0;
       },
-      maxEntries: { connections: maxConnections, servers: 4096, traffic: 4096, free_slots: maxConnections },
+      maxEntries: {
+        connections: maxConnections,
+        servers: 4096,
+        traffic: 4096,
+        loads: 4096,
+        opened: 4096,
+        free_slots: maxConnections,
+      },
     });
     this.director = new MapDirector(this.plane);
     this.director.writeSettings(undefined, maxConnections);
