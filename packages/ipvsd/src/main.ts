@@ -174,7 +174,8 @@ function addDaemonCommands(program: Command): void {
     .option('--load <source>', 'ask real servers for their load: agent[:PORT], http[:PORT][/PATH], prometheus, snmp')
     .option('--log <format>', 'json, text, or auto: text on a terminal', 'auto')
     .option('--leave', 'leave the virtual services as they are at the end')
-    .option('--despite-errors', 'run a configuration with errors without what is wrong in it, as keepalived does')
+    .option('--slow-start <seconds>', 'a real server that comes back has its whole weight after this', deadline)
+    .option('--strict', 'refuse a configuration with errors, which keepalived would run without what is wrong in it')
     .action((options) =>
       orExplain(async () => {
         const { openDirector } = await import('./open-director.ts');

@@ -42,6 +42,7 @@ function resolveGlobal(draft: GlobalDraft): GlobalSettings {
     notifyFifo: draft.notifyFifo,
     lvsNotifyFifo: draft.lvsNotifyFifo,
     initNotifies: draft.initNotifies ?? false,
+    reloadCheck: draft.reloadCheck ?? false,
     scriptSecurity: draft.scriptSecurity ?? false,
     tls: draft.tls ?? {},
   };
@@ -105,6 +106,8 @@ function resolveVirtualServer(
     quorumDown: draft.quorumDown,
     omega: draft.omega ?? false,
     haSuspend: resolveSuspend(draft, services, name, complain),
+    load: draft.load,
+    slowStartMs: draft.slowStartMs,
     position,
   };
 }
