@@ -29,6 +29,7 @@ export * from './protocol/sctp.ts';
 export * from './protocol/tcp.ts';
 export * from './protocol/udp.ts';
 export { SCHEDULER_NAMES, SCHEDULERS } from './scheduler/index.ts';
+export { FULL_LOAD, Load, loads, Opened, opened } from './scheduler/ll.ts';
 export { localities } from './scheduler/locality.ts';
 export * from './scheduler/scheduler.ts';
 export { SLOTS_PER_BLOCK, schedulerTables, TableBlock, TableKey } from './scheduler/table.ts';

@@ -211,6 +211,19 @@ describeKernel('the demo', () => {
   });
 });
 
+describeKernel('the feedback demo', () => {
+  test('the median response time falls when the weights follow the load, and nothing is left behind', () => {
+    const args = [bundle('ipvsd'), 'demo', '--feedback', '--json'];
+    const { pid, status, stdout, stderr } = spawnSync(node, args, { encoding: 'utf8' });
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const medians = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>;
+    expect(Object.keys(medians)).toEqual(['medianMsWithout', 'medianMsWith']);
+    expect(medians['medianMsWith']).toBeLessThan(medians['medianMsWithout']!);
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`ipvsd-demo-${pid}`))).toEqual([]);
+  }, 120_000);
+});
+
 describe('the demo in Node', () => {
   test('says why and ends with equal shares', () => {
     const { status, stdout } = spawnSync(node, [bundle('ipvsd'), 'demo', '--node', '--json'], { encoding: 'utf8' });

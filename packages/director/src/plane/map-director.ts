@@ -16,6 +16,7 @@ import {
   TICK_NS,
   traffic,
 } from '@ipvsd/ipvs';
+import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
@@ -34,6 +35,7 @@ import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
+import { writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
 import { SchedulerNames } from './scheduler-names.ts';
@@ -100,6 +102,14 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     this.#schedulers.refresh();
     const stored = this.#stored.read(id);
     return stored?.service;
+  }
+
+  /** Real servers may not change their numbers meanwhile. */
+  reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
+    this.plane.exclusively(() => {
+      const stored = this.#stored.read(id);
+      if (stored !== undefined) writeLoads(this.plane, stored, byAddress, this.#ticks());
+    });
   }
 
   *connections(): Iterable<ConnectionEntry> {
