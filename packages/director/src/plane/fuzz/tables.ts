@@ -108,7 +108,11 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
   const four = (service.family === 'ipv4') !== crosses;
   const server = {
     address: SITES[four ? 'ipv4' : 'ipv6'].real(random.below(REAL_SERVERS)),
-    port: ['masq', 'fullnat'].includes(settings.forwarding) ? random.pick([80, 8000, 0]) : service.kind === 'address' ? service.port : 0,
+    port: ['masq', 'fullnat'].includes(settings.forwarding)
+      ? random.pick([80, 8000, 0])
+      : service.kind === 'address'
+        ? service.port
+        : 0,
   };
   const sysctl = random.pick(Object.keys(SYSCTLS));
   const value = random.oneIn(3) ? random.pick(SYSCTLS[sysctl]!) : INITIAL.get(sysctl)!;
