@@ -19,6 +19,8 @@ export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
 /** Both ends of the packet are rewritten (forward/fullnat.ts). */
 export const FULLNAT = 10;
+export const ENGINE = 11;
+export const OUTGOING = 12;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -35,6 +37,8 @@ export const Errand = struct('errand', {
   connection: u32,
   direction: u32,
   transport: u32,
+  /** Number plus one of the entry that ends with this packet (one-packet scheduling); 0: none does. */
+  once: u32,
 });
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 

@@ -66,6 +66,7 @@ import {
   tunnelNumbers,
   tunnelOf,
 } from './codec.ts';
+import { EngineServers } from './engine-servers.ts';
 import type { Plane } from './plane.ts';
 import type { SchedulerNames } from './scheduler-names.ts';
 import { readFigures, type StatsReader } from './stats.ts';
@@ -113,6 +114,7 @@ export class StoredTable {
   readonly #trash: MapStore;
   readonly #tables: MapStore;
   readonly #locals: MapStore;
+  readonly #engineServers: EngineServers;
   readonly #now: () => number;
   /** When the trash that now is was begun, while a change goes on. */
   #phase: number | undefined;
@@ -131,6 +133,7 @@ export class StoredTable {
     this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
     this.#locals = plane.store(localAddresses);
+    this.#engineServers = new EngineServers(plane);
     this.#now = now;
   }
 
@@ -244,6 +247,7 @@ export class StoredTable {
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     this.#writeLocalAddresses(record, before?.service.localAddresses ?? [], wanted.localAddresses);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
+    this.#engineServers.write(before?.service, wanted, numbers);
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
     if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
@@ -405,6 +409,7 @@ export class StoredTable {
 
   #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
     this.#services.delete(bytesOf(keyOf(service.id)));
+    this.#engineServers.write(service, undefined, []);
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
     this.#removeTable(record.table);
     for (let place = 0; this.#locals.delete(localKey(record, place)); place++);

@@ -33,6 +33,10 @@ export const HELPER_UNIT = 2 ** HELPER_SHIFT;
 export const HELPER_MASK = 0x7000_0000;
 /** One test for established packets: either of them takes a packet into the stage altered.ts. */
 export const ALTERED = ADJUSTED + HELPER_MASK;
+/** Ours: a template that a persistence engine finds (engine/engine.ts). */
+export const OF_ENGINE = 0x0080_0000;
+/** Ours: the client's packets find another connection by now; only the real server's find this one. */
+export const SUPERSEDED = 0x0040_0000;
 
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;

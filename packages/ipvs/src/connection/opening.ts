@@ -10,6 +10,9 @@ export const Opening = struct('opening', {
   virtualPort: be16,
   protocol: u8,
   family: u8,
+  /** Number of the persistence engine that the template is of; 0: none. */
+  engine: u8,
+  reserved: u8,
   mark: u32,
 });
 export type Opening = ViewOf<typeof Opening>;
