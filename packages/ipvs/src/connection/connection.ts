@@ -23,6 +23,8 @@ export const ONE_PACKET = 0x2000;
 export const OTHER_FAMILY = 0x0100_0000;
 /** Ours: a template that a persistence engine finds (engine/engine.ts). */
 export const OF_ENGINE = 0x0080_0000;
+/** Ours: its service says how long it may be silent, and what follows then (connection/idle.ts). */
+export const HAS_IDLE_RULE = 0x0020_0000;
 /** Ours: the client's packets find another connection by now; only the real server's find this one. */
 export const SUPERSEDED = 0x0040_0000;
 
@@ -54,6 +56,8 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
+  /** Its own number, for what lies beside it (connection/idle.ts). */
+  number: u32,
   /** Back to the client. */
   route: Route,
 });

@@ -15,6 +15,7 @@ import { now as clock, ticksOf } from '../settings.ts';
 import {
   type Connection,
   connections,
+  HAS_IDLE_RULE,
   INACTIVE,
   NO_OUTPUT,
   OF_ENGINE,
@@ -25,6 +26,7 @@ import {
   TEMPLATE,
   takeSlot,
 } from './connection.ts';
+import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter } from './lifecycle.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
@@ -52,6 +54,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
+  if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
   if (controller !== 0) {
     const controlling = connections.at(u32(controller - 1));
@@ -123,6 +126,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
   c.mark = opening.mark;
   c.controller = 0;
   c.controls = 0;
+  c.number = index;
   c.route.ifindex = 0;
   c.alive = 1;
   atomicAdd(population.only, 'alive', 1);
@@ -131,6 +135,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 
 /** Another CPU was first, or the table of flows is full. */
 function giveUp(c: Connection, index: u32): u32 {
+  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

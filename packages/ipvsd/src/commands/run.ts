@@ -4,6 +4,7 @@ import { sourceFrom } from '@ipvsd/load';
 import { createLog, type LogFormat } from '../daemon/log.ts';
 import { daemonPaths } from '../daemon/run-folder.ts';
 import { serve } from '../daemon/serve.ts';
+import { startResets } from './resets.ts';
 
 export interface RunOptions {
   readonly file: string;
@@ -25,11 +26,13 @@ export async function run(options: RunOptions, openDirector: () => Director): Pr
     ...(options.load !== undefined && { loadSource: sourceFrom(options.load) }),
     ...(options.despiteErrors !== undefined && { despiteErrors: options.despiteErrors }),
   });
+  const resetting = startResets((error) => log.warn(error.message));
   await new Promise<void>((resolve) => {
     process.on('SIGHUP', () => serving.reload());
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
   log.info('Stopping');
+  resetting.stop();
   await serving.stop({ leave: options.leave ?? false });
 }

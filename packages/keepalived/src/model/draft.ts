@@ -2,7 +2,15 @@
  * What an operator wrote, and nothing more: absent is absent. keepalived.conf and our own YAML both become drafts, and
  * `resolve` alone knows the defaults and what is handed down from virtual server to real server to check.
  */
-import type { Address, ForwardingMethod, Protocol, SyncDaemonSettings, Timeouts, Tunnel } from '@ipvsd/director';
+import type {
+  Address,
+  ForwardingMethod,
+  IdleRule,
+  Protocol,
+  SyncDaemonSettings,
+  Timeouts,
+  Tunnel,
+} from '@ipvsd/director';
 import type { Position } from '../conf/source.ts';
 import type { CheckKind, HttpUrl, Script, ScriptUser, TlsSettings, TrackFile, UdpReply } from './configuration.ts';
 
@@ -67,6 +75,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   schedulerFlags?: number;
   method?: Method;
   onePacket?: boolean;
+  /** Not keepalived's: seconds, and whether both ends are told. */
+  idle?: IdleRule;
   persistenceSeconds?: number;
   persistenceNetmask?: number;
   persistenceEngine?: string;

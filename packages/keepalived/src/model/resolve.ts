@@ -97,6 +97,7 @@ function resolveVirtualServer(
       persistence: resolvePersistence(draft, services, name, complain),
       persistenceEngine: draft.persistenceEngine ?? null,
       onePacket: resolveOnePacket(draft, protocol, name, complain),
+      ...(draft.idle && { idle: draft.idle }),
     },
     realServers,
     sorryServer: resolveSorryServer(draft, services),

@@ -14,6 +14,9 @@ import {
   flows4,
   flows6,
   followed,
+  IdleEnd,
+  idleEnds,
+  idleRules,
   ingress,
   localities,
   members,
@@ -64,6 +67,7 @@ const HASHES = [
   engineFlows,
   engineData,
   engineServers,
+  idleRules,
   followed,
   localities,
   defence,
@@ -197,6 +201,7 @@ export class Worlds {
     }
     this.#compareCounts(traffic, given.servers, story);
     this.#compareCounts(reasons, 64, story);
+    this.#compareEnds(story);
     for (const lru of [followed, localities]) this.#relieve(lru);
   }
 
@@ -244,6 +249,17 @@ export class Worlds {
     }
   }
 
+  /** What is to be told of connections that went by silence; it is taken out. */
+  #compareEnds(story: string): void {
+    const node = this.#node.world.store(idleEnds);
+    const into = IdleEnd.create();
+    for (let there = true; there; ) {
+      there = node.pop(into) === 0;
+      const ours = (this.#kernel.store(idleEnds) as KernelMap).pop();
+      expect(ours && hex(ours), `idle_ends after ${story}`).toBe(there ? hex(bytesOf(into)) : null);
+    }
+  }
+
   #relieve(definition: MapDefinition): void {
     const keys = [...this.#node.store(definition).entries()].map(([key]) => key);
     if (keys.length <= MOST_IN_LRU) return;
@@ -269,6 +285,7 @@ export class Worlds {
       view.setUint16(6, MTU, true);
       return FRAGMENTATION_NEEDED;
     }
+    if (view.getUint16(6, true) !== 0) view.setUint16(6, MTU, true);
     view.setUint32(8, this.#links[own % 2 === 0 ? 'client' : 'server'].ifindex, true);
     if ((flags & BPF_FIB_LOOKUP_SRC) !== 0) parameters.set(OWN_BYTES[own]!, 16);
     return 0;
