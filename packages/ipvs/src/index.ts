@@ -37,3 +37,4 @@ export * from './service/service.ts';
 export * from './service/statistics.ts';
 export * from './settings.ts';
 export { schedulers } from './stages.ts';
+export { TUNNEL_KINDS, TunnelLink, TunnelLinkKey, tunnelLinks } from './tunneled.ts';

@@ -35,9 +35,14 @@ import {
   Peer,
   PeerKey,
   peers,
+  reservedFor,
   server,
   start,
   sweep,
+  TUNNEL_KINDS,
+  TunnelLink,
+  TunnelLinkKey,
+  tunnelLinks,
   zero,
 } from '@ipvsd/ipvs';
 import {
@@ -132,7 +137,8 @@ export class KernelPlane implements Plane {
 
   /** Connections that its maps were made for. */
   get maxConnections(): number {
-    return this.store(connections).maxEntries;
+    const { maxEntries } = this.store(connections);
+    return maxEntries - Math.floor(maxEntries / 17);
   }
 
   store(definition: MapDefinition): MapStore {
@@ -176,6 +182,7 @@ export class KernelPlane implements Plane {
       const fresh = links.filter(({ ifindex }) => !attached.has(ifindex));
       for (const { ifindex } of fresh) this.#attachTo(ifindex);
       this.#noteLocalPeers(routes.links());
+      this.#noteTunnels(routes.links());
       return fresh.map(({ name }) => name);
     });
   }
@@ -189,6 +196,18 @@ export class KernelPlane implements Plane {
       if (!stale.delete(ifindex)) store.update(bytesOf(PeerKey.create({ ifindex })), bytesOf(Peer.create()));
     }
     for (const ifindex of stale) store.delete(bytesOf(PeerKey.create({ ifindex })));
+  }
+
+  /** Tells the data plane on which interfaces packets arrive that came in a tunnel. */
+  #noteTunnels(links: readonly Link[]): void {
+    const store = this.store(tunnelLinks);
+    const tunnels = links.filter(({ kind }) => kind !== undefined && TUNNEL_KINDS.includes(kind));
+    const stale = new Set([...store.entries()].map(([key]) => TunnelLinkKey.on(key).ifindex));
+    for (const { ifindex } of tunnels) {
+      if (!stale.delete(ifindex))
+        store.update(bytesOf(TunnelLinkKey.create({ ifindex })), bytesOf(TunnelLink.create()));
+    }
+    for (const ifindex of stale) store.delete(bytesOf(TunnelLinkKey.create({ ifindex })));
   }
 
   #attachTo(ifindex: number): void {
@@ -263,9 +282,10 @@ const linkPins = (folder: string): string[] => readdirSync(folder).filter((name)
 
 /** Two flows a connection, and a free slot for each. */
 const sizesFor = (maxConnections: number): Record<string, number> => ({
-  connections: maxConnections,
-  free_slots: maxConnections,
-  flows4: 2 * maxConnections,
+  connections: maxConnections + reservedFor(maxConnections),
+  free_slots: maxConnections + reservedFor(maxConnections),
+  idle_rules: maxConnections + reservedFor(maxConnections),
+  flows4: 2 * (maxConnections + reservedFor(maxConnections)),
 });
 
 function specOf(definition: MapDefinition): MapSpec {

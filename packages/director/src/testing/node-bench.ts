@@ -1,6 +1,6 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
 import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
-import { parseFrame, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
+import { parseFrame, reservedFor, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
 import { MapDirector } from '../plane/map-director.ts';
@@ -33,12 +33,18 @@ export class NodeBench {
   readonly plane: NodePlane;
   readonly director: MapDirector;
 
-  constructor(random: () => number = () => 4, maxConnections = 32_768) {
+  /** `route`: what the kernel says of ways, as bpf_fib_lookup does. */
+  constructor(
+    random: () => number = () => 4,
+    maxConnections = 32_768,
+    route: (parameters: Uint8Array) => number = (parameters) => answerOnLink(parameters, 2),
+  ) {
+    const entries = maxConnections + reservedFor(maxConnections);
     this.plane = new NodePlane({
       now: () => this.now,
       random,
-      route: (parameters) => answerOnLink(parameters, 2),
-      maxEntries: { connections: maxConnections, servers: 4096, traffic: 4096, free_slots: maxConnections },
+      route,
+      maxEntries: { connections: entries, servers: 4096, traffic: 4096, free_slots: entries },
     });
     this.director = new MapDirector(this.plane);
     this.director.writeSettings(undefined, maxConnections);

@@ -64,6 +64,11 @@ export const Connection = struct('connection', {
 export type Connection = ViewOf<typeof Connection>;
 
 export const MAX_CONNECTIONS = 262_144;
+/**
+ * Places beyond the limit: for connections of clients whose template is assured, that is who have been here and have had a
+ * connection. A flood of unknown ones fills the table to its limit and no further.
+ */
+export const reservedFor = (maxConnections: number): number => maxConnections >>> 4;
 
 export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS });
 
@@ -78,15 +83,17 @@ export const Population = struct('population', {
 });
 export const population = single('population', Population);
 
-/** A number for a new connection, or NONE when the table is full. */
-export function takeSlot(): u32 {
+/** A number for a new connection, or NONE when the table is full. `known`: of a client that may have the reserved places. */
+export function takeSlot(known: boolean): u32 {
+  const table = population.only;
+  const most = u32(settings.only.maxConnections + (known ? settings.only.reservedConnections : 0));
+  if (table.alive >= most) return NONE;
   const slot = stack(Slot);
   if (freeSlots.pop(slot) === 0) return slot.connection;
-  const table = population.only;
-  if (table.highest >= settings.only.maxConnections) return NONE;
+  if (table.highest >= most) return NONE;
   const fresh = atomicFetchAdd(table, 'highest', 1);
   // Two CPUs may both have seen room for one; the loser's number lies beyond the end and is never used.
-  return fresh < settings.only.maxConnections ? fresh : NONE;
+  return fresh < most ? fresh : NONE;
 }
 
 export function returnSlot(connection: u32): void {

@@ -13,6 +13,7 @@ import {
 import { countConnection } from '../service/statistics.ts';
 import { now as clock, ticksOf } from '../settings.ts';
 import {
+  ASSURED,
   type Connection,
   connections,
   HAS_IDLE_RULE,
@@ -49,6 +50,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
     port,
     method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0),
     INITIAL_TIMEOUT,
+    isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
@@ -71,7 +73,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
  * @subprog
  */
 export function makeBypass(opening: Opening): u32 {
-  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT);
+  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -91,6 +93,7 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
     port,
     (server.method & 7) + TEMPLATE + familyOf(server, wanted) + (wanted.engine !== 0 ? OF_ENGINE : 0),
     timeout,
+    false,
   );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
@@ -101,12 +104,19 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   return index;
 }
 
+/** Whether the template of that number plus one has led to a connection that came about. */
+function isAssured(controller: u32): boolean {
+  if (controller === 0) return false;
+  const template = connections.at(u32(controller - 1));
+  return template !== null && template.state === ASSURED;
+}
+
 const familyOf = (server: RealServer, opening: Opening): number =>
   server.family === opening.family ? 0 : OTHER_FAMILY;
 
 /** An entry that no packet finds yet. */
-function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32): u32 {
-  const index = takeSlot();
+function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32, known: boolean): u32 {
+  const index = takeSlot(known);
   if (index === NONE) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;

@@ -25,6 +25,7 @@ import {
   REASON_LIST,
   ranges,
   reasons,
+  reservedFor,
   Settings,
   RealServer as StoredServer,
   Service as StoredService,
@@ -35,8 +36,11 @@ import {
   services,
   settings,
   sweep,
+  TunnelLink,
+  TunnelLinkKey,
   totalFigures,
   traffic,
+  tunnelLinks,
 } from '@ipvsd/ipvs';
 import {
   createNamespace,
@@ -58,6 +62,7 @@ import type { Plane } from '../plane.ts';
 import { OWN_ADDRESSES, SITES } from './site.ts';
 
 const MAX_CONNECTIONS = 512;
+const ENTRIES = MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS);
 const MTU = 1500;
 const KEY = new Uint8Array(4);
 const HASHES = [
@@ -102,9 +107,10 @@ export class Worlds {
       random: () => 0,
       route: (parameters, flags) => this.#route(parameters, flags),
       maxEntries: {
-        connections: MAX_CONNECTIONS,
-        free_slots: MAX_CONNECTIONS,
-        flows4: 2 * MAX_CONNECTIONS,
+        connections: ENTRIES,
+        free_slots: ENTRIES,
+        idle_rules: ENTRIES,
+        flows4: 2 * ENTRIES,
         traffic: 4096,
         servers: 4096,
       },
@@ -112,6 +118,9 @@ export class Worlds {
     const planes: readonly Plane[] = [this.#kernel, this.#node];
     this.#directors = planes.map((plane) => new MapDirector(plane));
     this.#marks = planes.map((plane) => new MarkTable(plane));
+    // Packets from real servers come in a tunnel, for ignore_tunneled.
+    const key = bytesOf(TunnelLinkKey.create({ ifindex: this.#links.server.ifindex }));
+    for (const plane of planes) plane.store(tunnelLinks).update(key, bytesOf(TunnelLink.create()));
     for (const director of this.#directors) director.writeSettings(undefined, MAX_CONNECTIONS);
   }
 
@@ -180,7 +189,7 @@ export class Worlds {
   // What is compared -----------------------------------------------------------------------------------------------
 
   compare(story: string): void {
-    this.#compareValues(connections, 0, MAX_CONNECTIONS, story, (bytes) => {
+    this.#compareValues(connections, 0, ENTRIES, story, (bytes) => {
       // What a free entry last held is nobody's.
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
