@@ -24,6 +24,7 @@ export * from './plane/map-director.ts';
 export * from './plane/mark-table.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
+export { ResetSender } from './plane/reset-sender.ts';
 export * from './plane/user-schedulers.ts';
 export {
   type OrderServers,

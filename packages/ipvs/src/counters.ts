@@ -41,6 +41,7 @@ export const REASONS = {
     'backupOnly',
     'backup_only is set and a backup daemon runs: this director balances nothing.',
   ),
+  tunneled: reason('pass', 'tunneled', 'The packet came in a tunnel, and ignore_tunneled is set: the host has it.'),
   bypassed: reason(
     'pass',
     'bypassed',

@@ -1,6 +1,7 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
 export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
+export { IdleEnd, IdleRule, idleEnds, idleRules } from './connection/idle.ts';
 export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
@@ -44,3 +45,4 @@ export * from './service/service.ts';
 export * from './service/statistics.ts';
 export * from './settings.ts';
 export { schedulers } from './stages.ts';
+export { TUNNEL_KINDS, TunnelLink, TunnelLinkKey, tunnelLinks } from './tunneled.ts';

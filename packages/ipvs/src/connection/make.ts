@@ -21,8 +21,10 @@ import { countConnection } from '../service/statistics.ts';
 import { now as clock, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
+  ASSURED,
   type Connection,
   connections,
+  HAS_IDLE_RULE,
   HELPER_UNIT,
   INACTIVE,
   METHOD_MASK,
@@ -37,6 +39,7 @@ import {
   TEMPLATE,
   takeSlot,
 } from './connection.ts';
+import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
 import { takeLocalEnd } from './local-end.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
@@ -62,6 +65,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
     port,
     method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
+    isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
   if (helped !== 0) beginUnchanged(index);
@@ -78,6 +82,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       return refused;
     }
   }
+  if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
   if (controller !== 0) {
     const controlling = connections.at(u32(controller - 1));
@@ -98,7 +103,7 @@ const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
  * @subprog
  */
 export function makeBypass(opening: Opening): u32 {
-  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT);
+  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -118,6 +123,7 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
     port,
     (server.method & 7) + TEMPLATE + familyOf(server, wanted) + (wanted.engine !== 0 ? OF_ENGINE : 0),
     timeout,
+    false,
   );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
@@ -138,7 +144,7 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   if (server === null) return NO_SERVER;
   const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
-  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
@@ -153,12 +159,19 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   return index;
 }
 
+/** Whether the template of that number plus one has led to a connection that came about. */
+function isAssured(controller: u32): boolean {
+  if (controller === 0) return false;
+  const template = connections.at(u32(controller - 1));
+  return template !== null && template.state === ASSURED;
+}
+
 const familyOf = (server: RealServer, opening: Opening): number =>
   server.family === opening.family ? 0 : OTHER_FAMILY;
 
 /** An entry that no packet finds yet. */
-function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32): u32 {
-  const index = takeSlot();
+function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32, known: boolean): u32 {
+  const index = takeSlot(known);
   if (index === NONE) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -188,6 +201,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 /** Another CPU was first, or the table of flows is full. */
 function giveUp(c: Connection, index: u32): u32 {
   returnLocalPort(c, index);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);
