@@ -9,7 +9,7 @@ import { findTemplate, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import type { Family } from './family.ts';
-import { orphaned } from './orphan.ts';
+import { unclaimed } from './masquerade.ts';
 import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
@@ -49,7 +49,7 @@ export function firstPacket(skb: Skb, family: Family): number {
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return orphaned(skb);
+  if (service === null) return unclaimed(skb, opens);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
   if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);

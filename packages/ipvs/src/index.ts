@@ -9,6 +9,7 @@ export * from './family.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
+export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './masquerade.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';

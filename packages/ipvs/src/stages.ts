@@ -19,6 +19,9 @@ export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
 /** Both ends of the packet are rewritten (forward/fullnat.ts). */
 export const FULLNAT = 10;
+/** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
+export const MASQUERADE = 11;
+export const ECHO = 12;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -30,7 +33,8 @@ export const Errand = struct('errand', {
   code: u8,
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
-  reserved: u8,
+  /** MASQUERADE: 1 where the packet may open a connection. */
+  opens: u8,
   /** FULLNAT: number of the connection, which way the packet goes, and where its transport header lies. */
   connection: u32,
   direction: u32,

@@ -1,12 +1,24 @@
 /** An entry of the connection table as operators read it. */
 import { ntohs } from '@ipvsd/bpf';
-import { AF_INET, AF_INET6, type Connection, OTHER_FAMILY, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
+import {
+  AF_INET,
+  AF_INET6,
+  type Connection,
+  METHOD_FULLNAT,
+  METHOD_MASK,
+  NONE,
+  OTHER_FAMILY,
+  PROTOCOLS,
+  secondsOf,
+  TEMPLATE,
+} from '@ipvsd/ipvs';
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 
-/** Undefined for a place without a live entry. `now` in ticks. */
+/** Undefined for a place without a live entry, and for a masqueraded host's, which is of no virtual service. `now` in ticks. */
 export function connectionEntry(c: Connection, now: number): ConnectionEntry | undefined {
   if (c.alive !== 1) return undefined;
+  if (c.server === NONE && (c.flags & METHOD_MASK) === METHOD_FULLNAT) return undefined;
   const left = c.timeout - ((now - c.lastSeen) >>> 0);
   if (left < 0 && c.controls === 0) return undefined;
   return {

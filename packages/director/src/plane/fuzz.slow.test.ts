@@ -44,6 +44,7 @@ import type { Command } from '../command.ts';
 import { plainTunnel, type ServiceId } from '../model.ts';
 import { KernelPlane } from './kernel-plane.ts';
 import { MapDirector } from './map-director.ts';
+import { MasqueradeTable } from './masquerade-table.ts';
 import { NodePlane } from './node-plane.ts';
 import type { Plane } from './plane.ts';
 
@@ -239,7 +240,29 @@ function randomCommand(): Command {
   ]);
 }
 
+/** Networks of real servers whose packets leave with the director's address. */
+const MASQUERADED = [
+  { from: { family: 'ipv4', address: '10.2.0.0', prefix: 24 }, address: '10.1.0.1' },
+  { from: { family: 'ipv6', address: '2001:db8:2::', prefix: 64 }, address: '2001:db8:1::1' },
+] as const;
+
+function changeMasquerade(): void {
+  const rule = { ...pick(MASQUERADED), ifindex: ifindex.client };
+  const removes = random(2) === 0;
+  const answers = [kernel, node].map((plane) => {
+    const table = new MasqueradeTable(plane);
+    if (!removes) return table.add(rule);
+    try {
+      return table.remove(rule.from);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  });
+  expect(answers[0]).toBe(answers[1]);
+}
+
 function change(both: readonly MapDirector[]): void {
+  if (random(20) === 0) changeMasquerade();
   const command = randomCommand();
   const answers = both.map((director) => director.executeAll([command], { atomic: true })[0]?.code);
   expect(answers[0], JSON.stringify(command)).toBe(answers[1]);

@@ -1,5 +1,5 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
-import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { answerOnLink, BPF_FIB_LOOKUP_SRC, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { Count, type ParsedFrame, parseFrame, REASON_LIST, reasons, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
@@ -28,6 +28,9 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
+/** BPF_FIB_LKUP_RET_NOT_FWDED */
+const NOT_FOUND = 4;
+
 export class NodeBench {
   now = 10n ** 12n;
   readonly plane: NodePlane;
@@ -37,7 +40,8 @@ export class NodeBench {
     this.plane = new NodePlane({
       now: () => this.now,
       random,
-      route: (parameters) => answerOnLink(parameters, 2),
+      // A kernel that names no preferred source.
+      route: (parameters, flags) => ((flags & BPF_FIB_LOOKUP_SRC) === 0 ? answerOnLink(parameters, 2) : NOT_FOUND),
       maxEntries: {
         connections: maxConnections,
         servers: 4096,

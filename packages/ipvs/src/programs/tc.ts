@@ -2,21 +2,25 @@
 import { tcProgram } from '@ipvsd/bpf';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
+import { echo } from '../echo.ts';
 import { firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
+import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
   CONNECT,
+  ECHO,
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
+  MASQUERADE,
   ORPHAN,
   OWN_TUNNEL,
   RELATED,
@@ -70,4 +74,12 @@ export const firstFragments = stages.set(
 export const fullnatting = stages.set(
   FULLNAT,
   tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
+);
+export const masquerading = stages.set(
+  MASQUERADE,
+  tcProgram('ipvsd_masq', (skb) => byFamily(skb, masquerade)),
+);
+export const echoing = stages.set(
+  ECHO,
+  tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
 );
