@@ -22,6 +22,7 @@ export * from './plane/kernel-director.ts';
 export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
 export * from './plane/mark-table.ts';
+export * from './plane/masquerade-table.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
 export { ResetSender } from './plane/reset-sender.ts';

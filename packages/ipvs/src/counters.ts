@@ -89,6 +89,11 @@ export const REASONS = {
     'portless',
     'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
   ),
+  unmasqueraded: reason(
+    'drop',
+    'unmasqueraded',
+    'A packet of a masqueraded host to the outside that neither belongs to a connection nor may open one: nobody out there could answer it.',
+  ),
   serverGone: reason(
     'drop',
     'serverGone',

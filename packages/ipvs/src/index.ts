@@ -22,6 +22,7 @@ export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
 export * from './helper/index.ts';
 export * from './helper/ports.ts';
+export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './masquerade.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';

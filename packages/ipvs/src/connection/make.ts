@@ -3,7 +3,7 @@ import { assign, atomicAdd, type be16, raw, rawBe16, u8, u32 } from '@ipvsd/bpf'
 import { IPV4, IPV6 } from '../family.ts';
 import { beginUnchanged } from '../forward/sequence.ts';
 import { helperOf } from '../helper/ports.ts';
-import { AF_INET } from '../packet/address.ts';
+import { type Address6, AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
 import { timeoutOf } from '../protocol/index.ts';
 import { LISTEN } from '../protocol/tcp.ts';
@@ -41,8 +41,8 @@ import {
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { takeLocalEnd } from './local-end.ts';
-import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
+import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
 const INITIAL_TIMEOUT = ticksOf(3);
@@ -107,6 +107,27 @@ export function makeBypass(opening: Opening): u32 {
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
+  return enter(c, index) ? index : giveUp(c, index);
+}
+
+/**
+ * A connection of a masqueraded host: `source` is the director's address that the outside sees.
+ * @subprog
+ */
+export function makeMasqueraded(opening: Opening, source: Address6): u32 {
+  const index = fill(opening, NONE, opening.virtualPort, METHOD_FULLNAT + INACTIVE, INITIAL_TIMEOUT, false);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const c = connections.at(index);
+  const end = localEnds.at(index);
+  if (c === null || end === null) return TABLE_FULL;
+  assign(c.real, opening.virtual);
+  assign(end.address, source);
+  end.route.ifindex = 0;
+  const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
+  if (!taken) {
+    giveUp(c, index);
+    return NO_LOCAL_PORT;
+  }
   return enter(c, index) ? index : giveUp(c, index);
 }
 
