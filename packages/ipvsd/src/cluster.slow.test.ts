@@ -85,6 +85,12 @@ describeKernel('a NAT cluster on the real kernel', () => {
     expect(answers).toEqual(['real2', 'real1', 'real2', 'real1']);
   });
 
+  test('curl reaches them through the queues of the veth pairs too', () => {
+    ipvsd('set', 'local_peers', '0');
+    expect(get(`http://${VIP4}/`)).toContain('real2');
+    ipvsd('set', 'local_peers', '1');
+  });
+
   test('curl reaches them over IPv6', () => {
     ipvsadm('-A', '-t', `[${VIP6}]:80`, '-s', 'rr');
     ipvsadm('-a', '-t', `[${VIP6}]:80`, '-r', '[fd00:46::2]:8000', '-m');
@@ -197,20 +203,21 @@ describeKernel('the demo', () => {
   });
 
   test.each([
-    ['dr', ['192.168.2.2:80', '192.168.2.3:80']],
-    ['tun', ['10.1.0.2:80', '10.2.0.2:80']],
-  ])('shows %s: no failure, the client itself seen by both real servers, and the listing at the end', (method, reals) => {
+    ['dr', '172.16.45.2', ['192.168.2.2:80', '192.168.2.3:80']],
+    ['tun', '172.16.45.2', ['10.1.0.2:80', '10.2.0.2:80']],
+    ['fullnat', '192.168.45.1', ['192.168.45.2:8000', '192.168.45.3:80']],
+  ])('shows %s: no failure, requests from %s at both real servers, and the listing at the end', (method, source, reals) => {
     const { status, stdout, stderr } = spawnSync(node, [bundle('ipvsd'), 'demo', '--method', method, '--json'], {
       encoding: 'utf8',
     });
     expect([stderr, status]).toEqual(['', 0]);
     const lines = stdout.trim().split('\n');
     const result = JSON.parse(lines.at(-1)!);
-    expect(result).toMatchObject({ requests: 10_000, failures: 0, plane: 'kernel', method, sources: ['172.16.45.2'] });
+    expect(result).toMatchObject({ requests: 10_000, failures: 0, plane: 'kernel', method, sources: [source] });
     const served = result.realServers as { address: string; connections: number }[];
     expect(served.map(({ address }) => address)).toEqual(reals);
     expect(served.every(({ connections }) => connections > 0)).toBe(true);
-    expect(stdout).toContain('The real servers saw requests from 172.16.45.2\n');
+    expect(stdout).toContain(`The real servers saw requests from ${source}\n`);
     expect(lines.at(-2)).toContain(`-> ${reals[1]}`);
     if (method === 'dr') {
       expect(result.ftp).toMatchObject({ sessions: 40, failures: 0 });
@@ -237,8 +244,21 @@ describeKernel('the demo', () => {
   });
 });
 
+describeKernel('the feedback demo', () => {
+  test('the median response time falls when the weights follow the load, and nothing is left behind', () => {
+    const args = [bundle('ipvsd'), 'demo', '--feedback', '--json'];
+    const { pid, status, stdout, stderr } = spawnSync(node, args, { encoding: 'utf8' });
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const medians = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>;
+    expect(Object.keys(medians)).toEqual(['medianMsWithout', 'medianMsWith']);
+    expect(medians['medianMsWith']).toBeLessThan(medians['medianMsWithout']!);
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`ipvsd-demo-${pid}`))).toEqual([]);
+  }, 120_000);
+});
+
 describe('the demo in Node', () => {
-  test.each(['dr', 'tun'])('shows %s with the programs that real servers have', (method) => {
+  test.each(['dr', 'tun', 'fullnat'])('shows %s with the programs that real servers have', (method) => {
     const { status, stdout } = spawnSync(node, [bundle('ipvsd'), 'demo', '--node', '--json', '--method', method], {
       encoding: 'utf8',
     });
@@ -248,7 +268,7 @@ describe('the demo in Node', () => {
       failures: 0,
       plane: 'node',
       method,
-      sources: ['172.16.45.2'],
+      sources: [method === 'fullnat' ? '192.168.45.1' : '172.16.45.2'],
       realServers: [{ connections: 5000 }, { connections: 5000 }],
     });
   });

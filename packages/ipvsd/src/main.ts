@@ -201,9 +201,18 @@ export async function run(argv: readonly string[]): Promise<void> {
     .option('--method <method>', 'how requests are forwarded: nat, dr, tun or fullnat')
     .option('--keep', 'leave the cluster up, and say how to enter it')
     .option('--remove <cluster>', 'remove a cluster that was kept')
+    .option('--feedback', 'another cluster: a real server that is busy with something else, and load feedback')
     .option('--node', 'run the data plane in Node on a simulated network')
     .option('--json', 'end with one JSON object')
-    .action((options) => orExplain(async () => (await import('./demo/demo.ts')).demo(options)));
+    .action((options) =>
+      orExplain(async () => {
+        if (options.feedback !== true) return (await import('./demo/demo.ts')).demo(options);
+        if (options.keep !== undefined || options.remove !== undefined) {
+          throw new Error('Cannot keep the cluster of --feedback: it ends with its clients');
+        }
+        return (await import('./demo/feedback/feedback.ts')).feedbackDemo(options);
+      }),
+    );
   program
     .command('demo-server', { hidden: true })
     .option('--port <port>', 'where to listen', port, 80)
@@ -232,6 +241,23 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((host: string, { client, sessions }) =>
       orExplain(async () => (await import('./demo/ftp-load.ts')).printFtpLoad(host, client, sessions)),
     );
+  program
+    .command('demo-work-server', { hidden: true })
+    .requiredOption('--port <port>', 'where to listen', port)
+    .requiredOption('--slots <n>', 'requests at once', Number)
+    .requiredOption('--load-file <path>', 'where to write the load')
+    .action((options) => orExplain(async () => (await import('./demo/feedback/work-server.ts')).serveWork(options)));
+  program
+    .command('demo-clients', { hidden: true })
+    .argument('<url>')
+    .requiredOption('--count <n>', 'how many', Number)
+    .requiredOption('--pace <milliseconds>', 'between two requests', Number)
+    .requiredOption('--requests-per-connection <n>', 'then a new one', Number)
+    .action((url: string, { count, pace, requestsPerConnection }) =>
+      orExplain(async () =>
+        (await import('./demo/feedback/clients.ts')).runClients({ url, count, paceMs: pace, requestsPerConnection }),
+      ),
+    );
   // A reader that has seen enough (`| head`) is no failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
   addDaemonCommands(program);
@@ -248,7 +274,8 @@ function addDaemonCommands(program: Command): void {
     .option('--load <source>', 'ask real servers for their load: agent[:PORT], http[:PORT][/PATH], prometheus, snmp')
     .option('--log <format>', 'json, text, or auto: text on a terminal', 'auto')
     .option('--leave', 'leave the virtual services as they are at the end')
-    .option('--despite-errors', 'run a configuration with errors without what is wrong in it, as keepalived does')
+    .option('--slow-start <seconds>', 'a real server that comes back has its whole weight after this', deadline)
+    .option('--strict', 'refuse a configuration with errors, which keepalived would run without what is wrong in it')
     .action((options) =>
       orExplain(async () => {
         const { openDirector } = await import('./open-director.ts');

@@ -18,7 +18,7 @@ export const FibLookup = struct('fib_lookup', {
   protocol: u8,
   sourcePort: be16,
   destinationPort: be16,
-  /** In: total length to check against the MTU, or 0. Out: the route's MTU where the length does not fit. */
+  /** In: total length to check against the MTU, or 0. Out, where it was not 0: the route's MTU (not where a neighbour is missing). */
   length: u16,
   ifindex: u32,
   /** In: TOS or flow info. Out: metric. */
@@ -223,6 +223,18 @@ export function cloneRedirect(skb: Skb, ifindex: u32, _flags: u32): number {
 export function fibLookup(_skb: Skb, parameters: View<(typeof FibLookup)['fields']>, flags: u32): number {
   return currentWorld().surroundings.route?.(bytesOf(parameters), flags) ?? 4;
 }
+
+/** For surroundings without a routing table: everything is on link, through that interface. */
+export function answerOnLink(parameters: Uint8Array, ifindex: number, mtu = 1500): number {
+  const question = FibLookup.on(parameters);
+  question.ifindex = ifindex;
+  if (question.length > mtu) return FIB_TOO_LONG;
+  if (question.length !== 0) question.length = mtu;
+  return 0;
+}
+
+/** BPF_FIB_LKUP_RET_FRAG_NEEDED */
+const FIB_TOO_LONG = 8;
 
 /** What a tail call gives that led nowhere. */
 export const NO_PROGRAM = -2;

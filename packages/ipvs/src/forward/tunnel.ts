@@ -180,7 +180,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
       check.checksum = rawBe16(finishSum(raw(htons(0x8000)) + raw(gre.protocol) + sum) & 0xffff);
     }
   }
-  return sendTo(outer, server.route);
+  return sendTo(skb, outer, server.route);
 }
 
 function write4(

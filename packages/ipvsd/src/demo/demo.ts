@@ -102,7 +102,8 @@ async function openStage(scene: Scene, options: DemoOptions): Promise<Stage> {
   return new NodeStage(scene);
 }
 
-function whyNotKernel(): string | undefined {
+/** Why the data plane cannot run in the kernel here; undefined where it can. */
+export function whyNotKernel(): string | undefined {
   if (process.platform !== 'linux') return `this is ${process.platform}, and eBPF is in Linux`;
   if (!mayUseBpf()) return 'CAP_NET_ADMIN and CAP_BPF are missing (run as root for the real thing)';
   return undefined;

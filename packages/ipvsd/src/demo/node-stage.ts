@@ -1,5 +1,5 @@
 /** The demo's stage in Node: the same data plane source, hosts that are objects, a network that is a queue of frames. */
-import { bytesOf, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC, World } from '@ipvsd/bpf';
+import { answerOnLink, bytesOf, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC, World } from '@ipvsd/bpf';
 import { addressBytes, formatAddress, MapDirector, NodePlane } from '@ipvsd/director';
 import {
   AF_INET,
@@ -26,8 +26,8 @@ const FIRST_PORT = 2048;
 const FTP = 21;
 /** Where the simulated FTP server waits for data connections. */
 const FTP_DATA = 50_000;
-/** In `struct bpf_fib_lookup`: the interface, and the two addresses. */
-const FIB = { ifindex: 8, source: 16, destination: 32 } as const;
+/** In `struct bpf_fib_lookup`: the two addresses. */
+const FIB = { source: 16, destination: 32 } as const;
 
 export class NodeStage implements Stage {
   readonly plane = 'node';
@@ -163,10 +163,8 @@ export class NodeStage implements Stage {
 
 /** Every host is a neighbour: clients on interface 1, all others on 2. */
 function answerRoute(parameters: Uint8Array): number {
-  const client = parameters[FIB.destination] === 172;
-  new DataView(parameters.buffer, parameters.byteOffset).setUint32(FIB.ifindex, client ? 1 : 2, true);
   parameters.set(addressBytes(LOCAL_ADDRESS), FIB.source);
-  return 0;
+  return answerOnLink(parameters, parameters[FIB.destination] === 172 ? 1 : 2);
 }
 
 interface Sent {
