@@ -93,5 +93,7 @@ export function answerRoute(site: Site, parameters: Uint8Array, flags: number): 
     return TOO_BIG;
   }
   question.tos = 0;
-  return site.hasNeighbour(route.hop) ? FOUND : NO_NEIGHBOUR;
+  if (!site.hasNeighbour(route.hop)) return NO_NEIGHBOUR;
+  if (question.length !== 0) question.length = mtu;
+  return FOUND;
 }

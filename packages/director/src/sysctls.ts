@@ -12,6 +12,8 @@ export interface SysctlDescription {
   readonly readOnly: boolean;
   /** Whether packets or programs of ours ask for it; otherwise it is only kept, for scripts that set it. */
   readonly hasEffect: boolean;
+  /** The kernel's ip_vs has none of that name. */
+  readonly ours: boolean;
   /** What it takes, as in "it must be ...". */
   readonly takes: string;
   readonly sentence: string;
@@ -28,9 +30,11 @@ interface Kind {
 interface Sysctl extends Kind {
   readonly sentence: string;
   readonly hasEffect: boolean;
+  readonly ours?: true;
 }
 
 const effective = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: true });
+const ours = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: true, ours: true });
 const kept = (kind: Kind, sentence: string): Sysctl => ({ ...kind, sentence, hasEffect: false });
 
 const integer = (initial: string): Kind => ({ initial, takes: 'an integer', accept: acceptInteger });
@@ -82,6 +86,20 @@ const syncThreshold: Kind = {
   },
 };
 
+/** "LOW HIGH", both of them included. */
+const portRange = (initial: string): Kind => ({
+  initial,
+  takes: 'two ports "LOW HIGH", 1..65535',
+  accept: (text) => {
+    const [low, high, ...more] = text
+      .trim()
+      .split(/\s+/)
+      .map((word) => within(acceptInteger(word), 1, 65_535));
+    if (low === undefined || high === undefined || more.length > 0) return undefined;
+    return Number(low) <= Number(high) ? `${low}\t${high}` : undefined;
+  },
+});
+
 /** Unsigned and wide: a negative number is passed over without an error, as the kernel does. */
 const unsignedLong = (initial: string): Kind => ({
   initial,
@@ -128,6 +146,14 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
     seconds('86400'),
     'Seconds after which lblcr forgets a destination, or shrinks a set that has not changed.',
   ),
+  local_peers: ours(
+    integer('1'),
+    "1: packets go straight into containers behind local veth pairs; 0: through the pair's queue, where tc and captures see them leave.",
+  ),
+  local_port_range: ours(
+    portRange('1024\t32767'),
+    'Local ports of FULLNAT and masquerading. Below those that the host itself takes, as it may have the same address; with local addresses of their own: 1024 65535.',
+  ),
   nat_icmp_send: effective(
     integer('0'),
     '1: a real server behind NAT whose connection is unknown hears port unreachable.',
@@ -167,14 +193,17 @@ export function defaultSysctls(): ReadonlyMap<string, string> {
 
 /** All settings by name, in words. */
 export function describeSysctls(): readonly SysctlDescription[] {
-  return Object.entries(sysctls).map(([name, { initial, readOnly = false, hasEffect, takes, sentence }]) => ({
-    name,
-    initial,
-    readOnly,
-    hasEffect,
-    takes,
-    sentence,
-  }));
+  return Object.entries(sysctls).map(
+    ([name, { initial, readOnly = false, hasEffect, ours = false, takes, sentence }]) => ({
+      name,
+      initial,
+      readOnly,
+      hasEffect,
+      ours,
+      takes,
+      sentence,
+    }),
+  );
 }
 
 export function isReadOnlySysctl(name: string): boolean {

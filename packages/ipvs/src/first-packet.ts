@@ -5,9 +5,11 @@
 import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
-import { findTemplate, templateKey } from './connection/template.ts';
+import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
+import { findByKey, finishKey } from './engine/engine.ts';
+import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
 import { orphaned } from './orphan.ts';
 import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
@@ -16,7 +18,7 @@ import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
@@ -60,14 +62,35 @@ export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): n
   plan.template = NONE;
   plan.chosen = NONE;
   const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  if (persistent && service.engine !== 0) return tailCall(skb, stages, ENGINE);
   if (persistent) findTemplateFor(plan, opening);
   // A port that is not the service's own: only persistence makes sense of it.
   const foreign = !persistent && service.mark === 0 && opening.virtualPort !== service.port;
-  if (plan.chosen === NONE && !foreign) {
-    const verdict = tailCall(skb, schedulers, service.scheduler);
+  return goOn(skb, plan, plan.chosen === NONE && !foreign);
+}
+
+/** To the service's scheduler, where it is to choose, or at once to connect.ts. */
+function goOn(skb: Skb, plan: Plan, choose: boolean): number {
+  if (choose) {
+    const verdict = tailCall(skb, schedulers, plan.service.scheduler);
     if (verdict !== NO_PROGRAM) return verdict;
   }
   return tailCall(skb, stages, CONNECT);
+}
+
+/** The stage of services with a persistence engine: a packet that does not say what the engine asks is dropped. */
+export function askEngine(skb: Skb, family: Family): number {
+  const opening = openings.at(OF_PACKET);
+  const wanted = openings.at(OF_ITS_TEMPLATE);
+  const plan = planOf();
+  if (plan === null || opening === null || wanted === null) return because(REASONS.corrupt);
+  if (!readKey(skb, family)) return because(REASONS.noCallId);
+  templateKey(wanted, plan.service, opening);
+  wanted.engine = plan.service.engine;
+  plan.template = ifValid(findByKey(finishKey(wanted)));
+  const template = connections.at(plan.template);
+  if (template !== null) plan.chosen = template.server;
+  return goOn(skb, plan, plan.chosen === NONE);
 }
 
 function findTemplateFor(plan: Plan, opening: Opening): void {

@@ -1,15 +1,27 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
 export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
+export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
+export {
+  EngineFlow,
+  EngineKey,
+  EngineServer,
+  EngineServerKey,
+  engineData,
+  engineFlows,
+  engineServers,
+} from './engine/engine.ts';
 export * from './family.ts';
+export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';
+export { clamping, decapsulating } from './programs/real-server.ts';
 export * from './programs/schedulers.ts';
 export * from './programs/tc.ts';
 export { PROTOCOLS } from './protocol/index.ts';
@@ -17,6 +29,7 @@ export type { Protocol } from './protocol/protocol.ts';
 export * from './protocol/sctp.ts';
 export * from './protocol/tcp.ts';
 export * from './protocol/udp.ts';
+export * from './real-server/vips.ts';
 export { SCHEDULER_NAMES, SCHEDULERS } from './scheduler/index.ts';
 export { FULL_LOAD, Load, loads, Opened, opened } from './scheduler/ll.ts';
 export { localities } from './scheduler/locality.ts';

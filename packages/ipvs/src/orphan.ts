@@ -12,10 +12,15 @@ import { isBalanced } from './protocol/index.ts';
 import { METHOD_MASQ, SERVER_AVAILABLE, servers } from './service/service.ts';
 import { ranges } from './service/statistics.ts';
 import { settings } from './settings.ts';
-import { ORPHAN, stages } from './stages.ts';
+import { ORPHAN, OUTGOING, stages } from './stages.ts';
+
+/** A packet that no connection knows and that is for no virtual service. */
+export function orphaned(skb: Skb): number {
+  return settings.only.engineServers === 0 ? unanswered(skb) : tailCall(skb, stages, OUTGOING);
+}
 
 /** To the stage, where it is asked for; else the packet is the host's. */
-export function orphaned(skb: Skb): number {
+export function unanswered(skb: Skb): number {
   return settings.only.natIcmpSend === 0 ? TC_ACT_UNSPEC : tailCall(skb, stages, ORPHAN);
 }
 

@@ -1,6 +1,6 @@
 /** Where recorded commands are played: our programs in this process, on a director of any plane. */
 import { existsSync, readFileSync } from 'node:fs';
-import { type Director, DirectorError } from '@ipvsd/director';
+import { type Director, DirectorError, describeSysctls } from '@ipvsd/director';
 import type { Programs } from './conformance-shell.ts';
 import { CapturedOutput, textInput } from './io.ts';
 import {
@@ -14,6 +14,9 @@ import {
 import { runIpvsadm } from './run.ts';
 import { runIpvsadmRestore, runIpvsadmSave } from './scripts.ts';
 import { fileNames, type Names } from './services-names.ts';
+
+/** Settings that the kernel's ip_vs has not got. */
+const OURS = new Set(describeSysctls().flatMap(({ name, ours }) => (ours ? [name] : [])));
 
 export interface Stage extends Programs {
   close?(): void | Promise<void>;
@@ -56,7 +59,7 @@ export function directorStage(director: Director, names: Names): Stage {
 const sysctlFolder = '/proc/sys/net/ipv4/vs/';
 
 function readProc(director: Director, path: string): ReadonlyMap<string, string> | string | undefined {
-  if (`${path}/` === sysctlFolder) return director.sysctls();
+  if (`${path}/` === sysctlFolder) return new Map([...director.sysctls()].filter(([name]) => !OURS.has(name)));
   if (path.startsWith(sysctlFolder)) {
     const value = director.sysctls().get(path.slice(sysctlFolder.length));
     return value === undefined ? undefined : `${value}\n`;

@@ -37,6 +37,8 @@ export interface Link {
   readonly kind: string | undefined;
   /** ifindex of the other end (or lower device), which may be in another namespace. */
   readonly peer: number | undefined;
+  /** The other end is in another network namespace. */
+  readonly peerElsewhere: boolean;
   /** ifindex of the bridge that it is a port of. */
   readonly master: number | undefined;
 }
@@ -130,6 +132,7 @@ const IFLA = {
   master: 10,
   linkInfo: 18,
   netNsFd: 28,
+  linkNetNsId: 37,
   infoKind: 1,
   infoData: 2,
 } as const;
@@ -516,6 +519,7 @@ export function parseLink(payload: Uint8Array): Link {
     loopback: (flags & IFF_LOOPBACK) !== 0,
     kind: textOf(info.get(IFLA.infoKind)),
     peer: u32Of(attributes.get(IFLA.link)),
+    peerElsewhere: attributes.has(IFLA.linkNetNsId),
     master: u32Of(attributes.get(IFLA.master)),
   };
 }

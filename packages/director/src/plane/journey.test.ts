@@ -1,5 +1,5 @@
-import { NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
-import { internetChecksum, parseFrame, sweep, tcpFrame, ticksOf } from '@ipvsd/ipvs';
+import { answerOnLink, bytesOf, FibLookup, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import { internetChecksum, Peer, PeerKey, parseFrame, peers, sweep, tcpFrame, ticksOf } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
@@ -42,8 +42,10 @@ beforeEach(() => {
     random: () => 4,
     // Everything is on link, through interface 2.
     route: (parameters) => {
-      new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, 2, true);
-      return 0;
+      const answer = FibLookup.on(parameters);
+      for (const [i, word] of [0x0002, 0x0000, 0x0201].entries()) answer.destinationMac.set(i, word);
+      for (const [i, word] of [0x0002, 0x0000, 0x0102].entries()) answer.sourceMac.set(i, word);
+      return answerOnLink(parameters, 2);
     },
     maxEntries: { connections: 1024, servers: 1024, traffic: 1024, free_slots: 1024 },
   });
@@ -115,6 +117,33 @@ describe('a request', () => {
     director.execute({ kind: 'addService', service, settings: settings('rr') });
     director.execute(add('192.168.45.2', 8000));
     expect(fromClient(40_000, 'A').verdict).toBe(TC_ACT_UNSPEC);
+  });
+});
+
+describe('a real server behind a local veth pair', () => {
+  const toPeer = (sysctl: string): NodeSkb => {
+    director.execute({ kind: 'setSysctl', name: 'local_peers', value: sysctl });
+    plane.store(peers).update(bytesOf(PeerKey.create({ ifindex: 2 })), bytesOf(Peer.create()));
+    director.execute({ kind: 'addService', service, settings: settings('rr') });
+    director.execute(add('192.168.45.2', 8000));
+    const skb = new NodeSkb(
+      tcpFrame({ source: CLIENT, destination: VIP, sourcePort: 40_000, destinationPort: 80, flags: 'S' }),
+    );
+    skb.mark = 5;
+    expect(plane.receive(skb)).toBe(TC_ACT_REDIRECT);
+    return skb;
+  };
+
+  test('is handed the frame with its link addresses and without the mark', () => {
+    const skb = toPeer('1');
+    expect(skb.redirection).toEqual({ kind: 'peer', ifindex: 2 });
+    expect([...skb.bytes.subarray(0, 12)]).toEqual([2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 2, 1]);
+    expect(skb.mark).toBe(0);
+    expect(parseFrame(skb.bytes)).toMatchObject({ destination: '192.168.45.2', destinationPort: 8000, valid: true });
+  });
+
+  test('is reached through the neighbour table where local_peers is 0', () => {
+    expect(toPeer('0').redirection).toMatchObject({ kind: 'neighbour', ifindex: 2 });
   });
 });
 
@@ -220,16 +249,5 @@ describe('IPv6', () => {
       flags: 'SA',
     });
     expect(down.frame).toMatchObject({ source: '2001:db8::10', sourcePort: 80, valid: true });
-  });
-});
-
-describe('FULLNAT', () => {
-  test('is refused rather than forwarded as something else', () => {
-    director.execute({ kind: 'addService', service, settings: settings('rr') });
-    const server = { address: '192.168.45.2', port: 80 };
-    const add = () =>
-      director.execute({ kind: 'addServer', service, server, settings: { ...masq(), forwarding: 'fullnat' } });
-    expect(add).toThrow(/FULLNAT is not forwarded yet/);
-    expect(director.service(service)!.realServers).toEqual([]);
   });
 });

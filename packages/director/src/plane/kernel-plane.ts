@@ -18,18 +18,32 @@ import {
 import {
   attachTc,
   BpfLink,
+  detachTc,
   type FeatureName,
   hasFeature,
   KernelMap,
   KernelProgram,
   loadCollection,
-  openTcAttachment,
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
-import { compiledPrograms, connections, drop, ingress, MAX_CONNECTIONS, server, start, sweep, zero } from '@ipvsd/ipvs';
+import {
+  compiledPrograms,
+  connections,
+  drop,
+  ingress,
+  MAX_CONNECTIONS,
+  Peer,
+  PeerKey,
+  peers,
+  server,
+  start,
+  sweep,
+  zero,
+} from '@ipvsd/ipvs';
 import {
   currentNamespaceCookie,
   findBpfFileSystem,
+  type Link,
   monotonicCoarseNs,
   mountBpfFileSystem,
   withFileLock,
@@ -161,8 +175,20 @@ export class KernelPlane implements Plane {
       const attached = this.attachments();
       const fresh = links.filter(({ ifindex }) => !attached.has(ifindex));
       for (const { ifindex } of fresh) this.#attachTo(ifindex);
+      this.#noteLocalPeers(routes.links());
       return fresh.map(({ name }) => name);
     });
+  }
+
+  /** Tells the data plane which interfaces lead straight into other network namespaces of this machine. */
+  #noteLocalPeers(links: readonly Link[]): void {
+    const store = this.store(peers);
+    const local = links.filter(({ kind, peerElsewhere }) => kind === 'veth' && peerElsewhere);
+    const stale = new Set([...store.entries()].map(([key]) => PeerKey.on(key).ifindex));
+    for (const { ifindex } of local) {
+      if (!stale.delete(ifindex)) store.update(bytesOf(PeerKey.create({ ifindex })), bytesOf(Peer.create()));
+    }
+    for (const ifindex of stale) store.delete(bytesOf(PeerKey.create({ ifindex })));
   }
 
   #attachTo(ifindex: number): void {
@@ -208,17 +234,8 @@ export class KernelPlane implements Plane {
   }
 
   #detachFrom(ifindex: number): void {
-    if (hasFeature('tcx')) {
-      const path = `${this.folder}/${linkPin(ifindex)}`;
-      if (existsSync(path)) openTcAttachment(path).detach();
-      if (existsSync(path)) unlinkSync(path);
-      return;
-    }
-    withRoutes(undefined, (routes) => {
-      routes.deleteBpfFilter(ifindex, 'ingress', INGRESS_PRIORITY);
-      const others = routes.bpfFilters(ifindex, 'ingress').length + routes.bpfFilters(ifindex, 'egress').length;
-      if (others === 0) routes.deleteClsact(ifindex);
-    });
+    const pin = `${this.folder}/${linkPin(ifindex)}`;
+    detachTc({ ifindex, direction: 'ingress', priority: INGRESS_PRIORITY, pin });
   }
 
   /** Let go of what this process holds; the director lives on. */
@@ -235,10 +252,11 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot for each. */
+/** Two flows a connection, and a free slot and a local end for each. */
 const sizesFor = (maxConnections: number): Record<string, number> => ({
   connections: maxConnections,
   free_slots: maxConnections,
+  local_ends: maxConnections,
   flows4: 2 * maxConnections,
 });
 

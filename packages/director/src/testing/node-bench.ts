@@ -1,6 +1,6 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
-import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
-import { parseFrame, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { Count, type ParsedFrame, parseFrame, REASON_LIST, reasons, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
 import { MapDirector } from '../plane/map-director.ts';
@@ -37,10 +37,7 @@ export class NodeBench {
     this.plane = new NodePlane({
       now: () => this.now,
       random,
-      route: (parameters) => {
-        new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, 2, true);
-        return 0;
-      },
+      route: (parameters) => answerOnLink(parameters, 2),
       maxEntries: {
         connections: maxConnections,
         servers: 4096,
@@ -48,6 +45,7 @@ export class NodeBench {
         loads: 4096,
         opened: 4096,
         free_slots: maxConnections,
+        local_ends: maxConnections,
       },
     });
     this.director = new MapDirector(this.plane);
@@ -66,6 +64,20 @@ export class NodeBench {
     if (this.plane.receive(skb) !== TC_ACT_REDIRECT) return undefined;
     const { protocol, destination } = parseFrame(skb.bytes);
     return protocol === 1 ? undefined : destination;
+  }
+
+  /** Any frame: the verdict, and the packet as it leaves. */
+  receive(frame: Uint8Array): { readonly verdict: number; readonly frame: ParsedFrame; readonly bytes: Uint8Array } {
+    const skb = new NodeSkb(frame);
+    const verdict = this.plane.receive(skb);
+    return { verdict, frame: parseFrame(skb.bytes), bytes: skb.bytes };
+  }
+
+  /** How often a packet was counted under this reason. */
+  count(reason: string): number {
+    const index = REASON_LIST.findIndex(({ name }) => name === reason);
+    const [value] = this.plane.store(reasons).lookupPerCpu(new Uint8Array(Uint32Array.of(index).buffer));
+    return Number(Count.on(value!).packets);
   }
 
   reply(from: string, fromPort: number, client: string, port: number, flags: string): void {

@@ -1,8 +1,11 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
 import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { IPV4, IPV6 } from '../family.ts';
+import { AF_INET } from '../packet/address.ts';
 import { IPPROTO_UDP } from '../packet/headers.ts';
 import {
   METHOD_BYPASS,
+  METHOD_FULLNAT,
   METHOD_MASQ,
   NONE,
   type RealServer,
@@ -17,6 +20,7 @@ import {
   connections,
   INACTIVE,
   NO_OUTPUT,
+  OF_ENGINE,
   ONE_PACKET,
   OTHER_FAMILY,
   population,
@@ -24,7 +28,8 @@ import {
   TEMPLATE,
   takeSlot,
 } from './connection.ts';
-import { bind, enter } from './lifecycle.ts';
+import { bind, enter, returnLocalPort } from './lifecycle.ts';
+import { takeLocalEnd } from './local-end.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -37,9 +42,10 @@ const INITIAL_TIMEOUT = ticksOf(3);
 export function makeConnection(service: Service, opening: Opening, chosen: u32, port: be16, controller: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP;
   const method: u8 = u8(server.method & 7);
-  const unseen: u32 = method === METHOD_MASQ ? 0 : NO_OUTPUT;
+  const fullnat = method === METHOD_FULLNAT;
+  const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
+  const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
   const index = fill(
     opening,
     chosen,
@@ -51,6 +57,16 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
+  if (fullnat) {
+    const refused =
+      opening.family === AF_INET
+        ? takeLocalEnd(IPV4, c, service.index, service.locals)
+        : takeLocalEnd(IPV6, c, service.index, service.locals);
+    if (refused !== 0) {
+      giveUp(c, index);
+      return refused;
+    }
+  }
   if (!once && !enter(c, index)) return giveUp(c, index);
   if (controller !== 0) {
     const controlling = connections.at(u32(controller - 1));
@@ -81,7 +97,13 @@ export function makeBypass(opening: Opening): u32 {
 export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const index = fill(wanted, chosen, port, (server.method & 7) + TEMPLATE + familyOf(server, wanted), timeout);
+  const index = fill(
+    wanted,
+    chosen,
+    port,
+    (server.method & 7) + TEMPLATE + familyOf(server, wanted) + (wanted.engine !== 0 ? OF_ENGINE : 0),
+    timeout,
+  );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -116,6 +138,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
   c.mark = opening.mark;
   c.controller = 0;
   c.controls = 0;
+  c.number = index;
   c.route.ifindex = 0;
   c.alive = 1;
   atomicAdd(population.only, 'alive', 1);
@@ -124,6 +147,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 
 /** Another CPU was first, or the table of flows is full. */
 function giveUp(c: Connection, index: u32): u32 {
+  returnLocalPort(c, index);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -10,6 +10,9 @@ export const Opening = struct('opening', {
   virtualPort: be16,
   protocol: u8,
   family: u8,
+  /** Number of the persistence engine that the template is of; 0: none. */
+  engine: u8,
+  reserved: u8,
   mark: u32,
 });
 export type Opening = ViewOf<typeof Opening>;
@@ -42,5 +45,8 @@ export const planOf = (): Plan | null => plans.at(0);
 export const NO_SERVER = 0xffff_fff1;
 /** There is no room for the entry. */
 export const TABLE_FULL = 0xffff_fff2;
+/** FULLNAT: the service has no local address; all local ports towards the real server are taken. */
+export const NO_LOCAL_ADDRESS = 0xffff_fff3;
+export const NO_LOCAL_PORT = 0xffff_fff4;
 /** Greater numbers are answers. */
 export const LAST_CONNECTION = 0xffff_ffef;

@@ -7,13 +7,19 @@ import {
   redirectNeigh,
   type Skb,
   stack,
+  u8,
+  u16,
   u32,
+  type ViewOf,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address6 } from '../packet/address.ts';
 import { ETHERNET } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
+import { isPeer, keepLinkAddresses, sendToPeer } from './peer.ts';
+
+type FibQuestion = ViewOf<typeof FibLookup>;
 
 const ROUTE_AGE = ticksOf(1);
 const FIB_SUCCESS = 0;
@@ -30,34 +36,44 @@ export function findRoute(skb: Skb, family: Family, route: Route, destination: A
 
 /** @subprog */
 function askRoute(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
-  const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
-  question.destination.set(0, destination.a);
-  question.destination.set(1, destination.b);
-  question.destination.set(2, destination.c);
-  question.destination.set(3, destination.d);
-  // Longer than any packet: the answer is what fits. It says no more than that, so the way itself is another question.
-  question.length = LONGEST;
-  const mtu: u32 = fibLookup(skb, question, 0) === FIB_TOO_LONG ? question.length : LONGEST;
-  question.length = 0;
+  const question = stack(FibLookup);
+  // Any packet has a byte: the answer says how many may be in one.
+  const answer = ask(skb, family, question, destination, 1);
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) {
+    route.ifindex = 0;
+    return false;
+  }
+  const ifindex = question.ifindex;
+  if (answer === FIB_SUCCESS && isPeer(ifindex)) {
+    route.peer = 1;
+    keepLinkAddresses(route, question);
+  } else {
+    route.peer = 0;
+    route.hop.a = question.destination.get(0);
+    route.hop.b = question.destination.get(1);
+    route.hop.c = question.destination.get(2);
+    route.hop.d = question.destination.get(3);
+  }
+  route.mtu = question.length;
+  // Without a neighbour the kernel stops before it fills that in; of a packet that does not fit it says so first.
+  if (answer === FIB_NO_NEIGHBOUR) {
+    route.mtu = ask(skb, family, question, destination, LONGEST) === FIB_TOO_LONG ? question.length : LONGEST;
+  }
+  route.ifindex = ifindex;
+  route.at = now;
+  return true;
+}
+
+function ask(skb: Skb, family: Family, question: FibQuestion, destination: Address6, length: number): number {
+  question.family = u8(family.number);
   question.ifindex = skb.ingressIfindex;
+  question.length = u16(length);
   question.tos = 0;
   question.destination.set(0, destination.a);
   question.destination.set(1, destination.b);
   question.destination.set(2, destination.c);
   question.destination.set(3, destination.d);
-  const answer = fibLookup(skb, question, 0);
-  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) {
-    route.ifindex = 0;
-    return false;
-  }
-  route.mtu = mtu;
-  route.hop.a = question.destination.get(0);
-  route.hop.b = question.destination.get(1);
-  route.hop.c = question.destination.get(2);
-  route.hop.d = question.destination.get(3);
-  route.ifindex = question.ifindex;
-  route.at = now;
-  return true;
+  return fibLookup(skb, question, 0);
 }
 
 /** Whether the packet is longer than the way is wide; what is segmented later (GSO) is not. */
@@ -82,8 +98,9 @@ export function findSource(skb: Skb, family: Family, source: Address6, destinati
   return true;
 }
 
-/** Hand the packet to the next hop; the kernel resolves its link address. */
-export function sendTo(family: Family, route: Route): number {
+/** Hand the packet to the next hop; the kernel resolves its link address. Views of the packet are stale by then. */
+export function sendTo(skb: Skb, family: Family, route: Route): number {
+  if (route.peer !== 0) return sendToPeer(skb, route);
   const next = stack(RedirectNeighbour, { family: family.number });
   next.address.set(0, route.hop.a);
   next.address.set(1, route.hop.b);

@@ -2,20 +2,25 @@
 import { tcProgram } from '@ipvsd/bpf';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
-import { firstPacket } from '../first-packet.ts';
+import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
+import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
+import { outgoing } from '../outgoing.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
   CONNECT,
+  ENGINE,
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
+  FULLNAT,
   ORPHAN,
+  OUTGOING,
   OWN_TUNNEL,
   RELATED,
   stages,
@@ -28,6 +33,10 @@ export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
 export const first = stages.set(
   FIRST_PACKET,
   tcProgram('ipvsd_first', (skb) => byFamily(skb, firstPacket)),
+);
+export const enginePersistence = stages.set(
+  ENGINE,
+  tcProgram('ipvsd_engine', (skb) => byFamily(skb, askEngine)),
 );
 export const connecting = stages.set(
   CONNECT,
@@ -57,6 +66,10 @@ export const orphaning = stages.set(
   ORPHAN,
   tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
 );
+export const outgoings = stages.set(
+  OUTGOING,
+  tcProgram('ipvsd_outgoing', (skb) => byFamily(skb, outgoing)),
+);
 export const fragments = stages.set(
   FRAGMENT,
   tcProgram('ipvsd_fragment', (skb) => byFamily(skb, fragment)),
@@ -64,4 +77,8 @@ export const fragments = stages.set(
 export const firstFragments = stages.set(
   FIRST_FRAGMENT,
   tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
+);
+export const fullnatting = stages.set(
+  FULLNAT,
+  tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );

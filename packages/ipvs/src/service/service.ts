@@ -51,6 +51,8 @@ export const Service = struct('service', {
   table: u32,
   /** Another number whenever its scheduler is: what the one before remembered is not found again. */
   era: u32,
+  /** How many local addresses it has (connection/local-end.ts). */
+  locals: u32,
 });
 export type Service = ViewOf<typeof Service>;
 
@@ -58,8 +60,11 @@ export type Service = ViewOf<typeof Service>;
 export const ServiceState = struct('service_state', { cursor: u32, current: u32, maximum: u32, divisor: u32 });
 export type ServiceState = ViewOf<typeof ServiceState>;
 
-/** Where to send, asked of the kernel at most once a second: next hop, interface, and how long a packet may be. */
-export const Route = struct('route', { hop: Address6, ifindex: u32, at: u32, mtu: u32 });
+/**
+ * Where to send, asked of the kernel at most once a second: next hop, interface, and how long a packet may be. `peer` 1: the
+ * interface's other end is in another network namespace of this machine, and `hop` bears the frame's link addresses instead.
+ */
+export const Route = struct('route', { hop: Address6, ifindex: u32, at: u32, mtu: u16, peer: u16 });
 export type Route = ViewOf<typeof Route>;
 
 /** Forwarding methods with the kernel's numbers; fullnat is ours. */

@@ -1,4 +1,4 @@
-/** `ipvsd set` and `ipvsd settings`: what the kernel's ip_vs has under /proc/sys/net/ipv4/vs. */
+/** `ipvsd set` and `ipvsd settings`: what the kernel's ip_vs has under /proc/sys/net/ipv4/vs, and what is ours beside it. */
 import { describeSysctls, type SysctlDescription } from '@ipvsd/director';
 import { openDirector } from '../open-director.ts';
 
@@ -31,7 +31,11 @@ const HEAD = ['Setting', 'Value', 'Default'];
 
 const shown = (value: string): string => value.replaceAll('\t', ' ');
 
-function words({ sentence, readOnly, hasEffect }: Setting): string {
-  const notes = [...(readOnly ? ['read-only'] : []), ...(hasEffect ? [] : ['kept, without effect so far'])];
+function words({ sentence, readOnly, hasEffect, ours }: Setting): string {
+  const notes = [
+    ...(ours ? ['ours'] : []),
+    ...(readOnly ? ['read-only'] : []),
+    ...(hasEffect ? [] : ['kept, without effect so far']),
+  ];
   return notes.length === 0 ? sentence : `${sentence} (${notes.join('; ')})`;
 }

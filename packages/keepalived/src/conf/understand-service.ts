@@ -97,6 +97,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
     case 'protocol':
       draft.protocol = text.toLowerCase() as 'tcp' | 'udp' | 'sctp';
       return;
+    case 'laddr_group_name':
+      draft.localGroup = text;
+      return;
     case 'ops':
       draft.onePacket = true;
       return;
@@ -183,9 +186,10 @@ function assignMethod(words: readonly Word[], complain: Complain, assign: (metho
   if (method) assign(method);
 }
 
-/** `NAT`, `DR`, or `TUN [type ipip|gue|gre [port N] [nocsum|csum|remcsum]]`. */
+/** `NAT`, `DR`, `FNAT`, or `TUN [type ipip|gue|gre [port N] [nocsum|csum|remcsum]]`. */
 function readMethod([kind, ...options]: readonly Word[], complain: Complain): Method | undefined {
   if (kind?.text === 'NAT') return { forwarding: 'masq', tunnel: plainTunnel };
+  if (kind?.text === 'FNAT') return { forwarding: 'fullnat', tunnel: plainTunnel };
   if (kind?.text === 'DR') return { forwarding: 'route', tunnel: plainTunnel };
   let type: TunnelType = 'ipip';
   let port = 0;

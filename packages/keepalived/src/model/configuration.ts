@@ -65,6 +65,8 @@ export interface VirtualServer {
   readonly services: readonly ServiceId[];
   readonly settings: ServiceSettings;
   readonly realServers: readonly RealServer[];
+  /** Of FULLNAT; each service takes those of its family. */
+  readonly localAddresses: readonly Address[];
   readonly sorryServer: SorryServer | undefined;
   readonly quorum: number;
   readonly hysteresis: number;

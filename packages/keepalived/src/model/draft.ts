@@ -18,6 +18,8 @@ import type {
 export interface Drafts {
   global: GlobalDraft;
   readonly groups: Map<string, GroupDraft>;
+  /** Local addresses of FULLNAT, by the name of their group. */
+  readonly localGroups: Map<string, readonly Address[]>;
   readonly virtualServers: VirtualServerDraft[];
   readonly trackFiles: Map<string, TrackFile>;
   readonly bfdInstances: Set<string>;
@@ -76,6 +78,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   scheduler?: string;
   schedulerFlags?: number;
   method?: Method;
+  /** Local addresses of FULLNAT: the name of their group. */
+  localGroup?: string;
   onePacket?: boolean;
   persistenceSeconds?: number;
   persistenceNetmask?: number;
@@ -162,5 +166,12 @@ export interface CheckDraft extends InheritedDraft {
 }
 
 export function emptyDrafts(): Drafts {
-  return { global: {}, groups: new Map(), virtualServers: [], trackFiles: new Map(), bfdInstances: new Set() };
+  return {
+    global: {},
+    groups: new Map(),
+    localGroups: new Map(),
+    virtualServers: [],
+    trackFiles: new Map(),
+    bfdInstances: new Set(),
+  };
 }

@@ -89,6 +89,38 @@ test('YAML and keepalived.conf that say the same mean the same', () => {
   expect(outline(native.configuration)).toBe(outline(conf.configuration));
 });
 
+test('FULLNAT says the same in both, in the words of DPVS there', () => {
+  const native = loadNativeText(
+    'ipvsd.yaml',
+    `
+services:
+  - address: 10.0.0.1
+    port: 80
+    forwarding: fullnat
+    localAddresses: [10.1.0.250, 10.1.0.251]
+    realServers: [{ address: 10.1.0.1, port: 8000 }]
+`,
+  );
+  const conf = loadKeepalivedText(`
+local_address_group inner {
+    10.1.0.250-251 eth1
+}
+virtual_server 10.0.0.1 80 {
+    lvs_sched wlc
+    lvs_method FNAT
+    protocol TCP
+    laddr_group_name inner
+    real_server 10.1.0.1 8000 {
+    }
+}
+`);
+  expect([native, conf].map(({ diagnostics }) => verdictOf(diagnostics))).toEqual(['good', 'good']);
+  expect(outline(native.configuration)).toBe(outline(conf.configuration));
+  expect(outline(conf.configuration)).toContain(
+    '  local 10.1.0.250 10.1.0.251\n  -> [10.1.0.1]:8000 fullnat weight 1\n',
+  );
+});
+
 test('what is wrong is said with its place in the YAML', () => {
   const text =
     'services:\n  - address: 10.0.0.x\n    port: 80\n    realServers:\n      - address: 10.1.0.1\n        wieght: 3\n';

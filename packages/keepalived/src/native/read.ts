@@ -85,6 +85,8 @@ function readService(
   if (target === undefined) return undefined;
   const { persistence, sorryServer, checks = [] } = service;
   const flags = { fallback: 1, port: 2, 'flag-3': 4 } as const;
+  const localGroup = `services.${path.at(-1)}`;
+  if (service.localAddresses) drafts.localGroups.set(localGroup, service.localAddresses);
   const isIPv6 = typeof service.address === 'string' && service.address.includes(':');
   return {
     target,
@@ -95,6 +97,7 @@ function readService(
     scheduler: service.scheduler ?? 'wlc',
     schedulerFlags: (service.schedulerFlags ?? []).reduce((all, flag) => all | flags[flag], 0),
     method: readMethod(service.forwarding ?? 'nat', service.tunnel),
+    ...(service.localAddresses && { localGroup }),
     ...(service.fwmark === undefined && { protocol: service.protocol ?? 'tcp' }),
     ...(persistence && { persistenceSeconds: persistence.seconds }),
     ...(persistence?.engine !== undefined && { persistenceEngine: persistence.engine }),
@@ -167,10 +170,16 @@ function readServer(server: NativeServer, path: Path, locate: Locate, shared: Sh
   };
 }
 
-function readMethod(forwarding: 'nat' | 'dr' | 'tunnel', tunnel: NativeService['tunnel']): Method {
+type Forwarding = NonNullable<NativeService['forwarding']>;
+const METHODS = { nat: 'masq', dr: 'route', tunnel: 'tunnel', fullnat: 'fullnat' } as const satisfies Record<
+  Forwarding,
+  Method['forwarding']
+>;
+
+function readMethod(forwarding: Forwarding, tunnel: NativeService['tunnel']): Method {
   const { type = 'ipip', port = 0, checksum = 'none' } = tunnel ?? {};
   const full: Tunnel = { type, port, checksum };
-  return { forwarding: ({ nat: 'masq', dr: 'route', tunnel: 'tunnel' } as const)[forwarding], tunnel: full };
+  return { forwarding: METHODS[forwarding], tunnel: full };
 }
 
 function readCommand({ run, user, group }: NativeCommand): Script {

@@ -99,7 +99,7 @@ export const checkSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('file'), ...timing, path: z.string(), weight: z.int().optional() }),
 ]);
 
-const forwarding = z.enum(['nat', 'dr', 'tunnel']);
+const forwarding = z.enum(['nat', 'dr', 'tunnel', 'fullnat']);
 const tunnel = z.strictObject({
   type: z.enum(['ipip', 'gue', 'gre']),
   port: port.optional(),
@@ -161,6 +161,7 @@ const service = z.strictObject({
   schedulerFlags: z.array(z.enum(['fallback', 'port', 'flag-3'])).optional(),
   forwarding: forwarding.optional().describe('nat unless given'),
   tunnel: tunnel.optional(),
+  localAddresses: z.array(address).optional().describe('what real servers behind fullnat see as their clients'),
   persistence: z
     .strictObject({
       seconds: z.int().min(1),

@@ -14,8 +14,11 @@ export interface Colouring {
   readonly spilled: readonly (readonly number[])[];
 }
 
+/** The cost of what must have a register. */
+export const NEVER = Number.POSITIVE_INFINITY;
+
 export interface Wishes {
-  /** What it would cost to keep a register in memory. */
+  /** What it would cost to keep a register in memory, or `NEVER`. */
   readonly costs: readonly number[];
   /** The context likes r6, as in all BPF code. */
   readonly preferred: ReadonlyMap<number, number>;
@@ -139,10 +142,12 @@ class Nodes {
   #simplify(): number[] {
     const degrees = this.#neighbours.map((set) => set.size);
     const rest = new Set<number>();
-    const costs = new Array<number>(this.#joined.length).fill(0);
+    // A node may be kept in memory if any of the registers that copies have joined in it may.
+    const costs = new Array<number>(this.#joined.length).fill(NEVER);
     for (let reg = VIRTUAL; reg < this.#joined.length; reg++) {
       const node = this.#find(reg);
-      costs[node]! += this.#wishes.costs[reg]!;
+      const cost = this.#wishes.costs[reg]!;
+      if (cost !== NEVER) costs[node] = cost + (costs[node] === NEVER ? 0 : costs[node]!);
       if (node === reg) rest.add(reg);
     }
     const order: number[] = [];

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { disassemble } from '../../assembler/disassembler.ts';
 import { FunctionBuilder, moduleOf } from '../../testing/ir-builder.ts';
+import { randomModule } from '../../testing/random-ir.ts';
 import { emit } from './index.ts';
 
 const KTIME = 5;
@@ -87,4 +88,10 @@ test('a subtraction from a register that it overwrites keeps its operand', () =>
     f.at(done).return(x);
   });
   expect(count(text, /^r\d -= r\d$/)).toBe(1);
+});
+
+test('a value that is short of a register in many places at once is loaded for each use', () => {
+  // Found by random programs: two runs of one home failed in the same round.
+  const seed = 118_489;
+  expect(() => emit(randomModule(seed, 10 + (seed % 60)))).not.toThrow();
 });

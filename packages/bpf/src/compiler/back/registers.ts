@@ -34,7 +34,7 @@ export function assignRegisters(original: MachineFunction): Allocated {
       preferred: new Map(original.source.kind === 'entry' ? [[VIRTUAL + original.source.params[0]!, 6]] : []),
     });
     if (spilled.length === 0) return { machine: placed(machine, colours), homes: conflictsOf(original, homes) };
-    for (const joined of spilled) homes.add(joined);
+    homes.add(spilled);
   }
   throw new Error(`Cannot give registers to ${original.source.name}: still short of them after ${MAX_ROUNDS} rounds`);
 }

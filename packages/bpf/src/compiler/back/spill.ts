@@ -7,6 +7,7 @@
  */
 
 import type { Position } from '../ir.ts';
+import { NEVER } from './colouring.ts';
 import { flowBlock, liveOut } from './liveness.ts';
 import {
   definesOf,
@@ -22,8 +23,6 @@ import {
   VIRTUAL,
 } from './machine.ts';
 
-/** A register that each use loads for itself lives too short for anything to be won by spilling it. */
-const NEVER = 1e9;
 /** Made anew instead of stored and loaded. */
 const CHEAP = 0.3;
 
@@ -57,26 +56,34 @@ export class Homes {
     return this.#remakes.get(home);
   }
 
+  /** What each use loads for itself lives too short for anything to be won by spilling it. */
   cost(reg: number, uses: number): number {
     const home = this.temporaries.get(reg);
     if (home !== undefined) return this.isImpatient(home) ? NEVER : uses * 2;
     return this.#remakeable.has(reg) ? uses * CHEAP : uses;
   }
 
-  add(spilled: readonly number[]): void {
-    for (const reg of spilled) {
-      const home = this.temporaries.get(reg);
-      if (home !== undefined) {
-        if (this.#impatient.has(home))
-          throw new Error(`Cannot spill a register twice in ${this.#original.source.name}`);
-        this.#impatient.add(home);
-        continue;
+  /** Groups of registers, joined by copies, that one round of colouring found no machine register for. */
+  add(spilled: readonly (readonly number[])[]): void {
+    // One home may have failed in several places, which all count as before this round.
+    const impatient = new Set(this.#impatient);
+    for (const joined of spilled) {
+      const eager = joined.flatMap((reg) => this.temporaries.get(reg) ?? []).filter((home) => !impatient.has(home));
+      const fresh = joined.filter((reg) => !this.temporaries.has(reg));
+      if (fresh.length === 0 && eager.length === 0) {
+        throw new Error(`Cannot spill a register twice in ${this.#original.source.name}`);
       }
-      this.#homeOf.set(reg, this.count);
-      const made = this.#remakeable.get(reg);
-      if (made !== undefined) this.#remakes.set(this.count, made);
-      this.count++;
+      for (const home of eager) this.#impatient.add(home);
+      if (fresh.length > 0) this.#settle(fresh);
     }
+  }
+
+  /** Joined registers hold one value at a time: they share a home, and the copies between them vanish. */
+  #settle(joined: readonly number[]): void {
+    const home = this.count++;
+    for (const reg of joined) this.#homeOf.set(reg, home);
+    const made = joined.length === 1 ? this.#remakeable.get(joined[0]!) : undefined;
+    if (made !== undefined) this.#remakes.set(home, made);
   }
 }
 
