@@ -13,6 +13,7 @@ import { eventOf } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
+import { now as clock } from './settings.ts';
 import { errandOf, helpers } from './stages.ts';
 
 /** A packet of a connection with one of the flags ALTERED goes on here. */
@@ -40,6 +41,7 @@ export function altered(skb: Skb, family: Family): number {
   const ports = skb.header(Ports, transport);
   const event = eventOf(skb, protocol, transport);
   if (ip === null || ports === null || event === TRUNCATED) return because(REASONS.truncated);
-  if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, event, protocol);
-  return reply(skb, family, ip, ports, transport, c, event, protocol);
+  const now = clock();
+  if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, event, protocol, now);
+  return reply(skb, family, ip, ports, transport, c, event, protocol, now);
 }

@@ -55,7 +55,7 @@ export function connect(skb: Skb, family: Family): number {
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
-  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
+  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol, clock());
   if (once) endOnce();
   return verdict;
 }

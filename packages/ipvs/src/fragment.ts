@@ -111,8 +111,8 @@ export function firstFragment(skb: Skb, family: Family): number {
   const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now });
   followed.update(key, entry, ANY);
   if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, towards);
-  if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol);
-  return reply(skb, family, ip, ports, at, c, event, protocol);
+  if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol, now);
+  return reply(skb, family, ip, ports, at, c, event, protocol, now);
 }
 
 const NOT_OURS = 0;

@@ -17,6 +17,7 @@ import { unanswered } from './orphan.ts';
 import { ETHERNET, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { reply } from './reply.ts';
 import { NONE, services } from './service/service.ts';
+import { now as clock } from './settings.ts';
 
 /** The stage. */
 export function outgoing(skb: Skb, family: Family): number {
@@ -59,7 +60,7 @@ export function outgoing(skb: Skb, family: Family): number {
   if (c === null || again === null || samePorts === null) return because(REASONS.corrupt);
   const once = isOnce(c);
   if (once) beginOnce(index);
-  const verdict = reply(skb, family, again, samePorts, transport, c, 0, IPPROTO_UDP);
+  const verdict = reply(skb, family, again, samePorts, transport, c, 0, IPPROTO_UDP, clock());
   if (once) endOnce();
   return verdict;
 }
