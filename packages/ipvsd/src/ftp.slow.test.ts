@@ -1,0 +1,224 @@
+/** FTP with real programs: Debian's vsftpd on the real servers and curl as the client, active and passive, under NAT, DR and TUN. */
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster, type Host } from './demo/cluster.ts';
+
+const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
+const VSFTPD = '/usr/sbin/vsftpd';
+const missing = [VSFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
+/** Real servers that answer clients past the director. */
+const VIPS = [
+  ['dr', '172.16.45.100', 32],
+  ['tun', '172.16.45.101', 32],
+  ['dr', 'fd00:45::100', 128],
+] as const;
+const UPLOADED = 3_000_000;
+let folder: string;
+
+/** What a real server serves: a file that names it, a large one, and a folder that anybody may write to. */
+function serveFtp(host: Host, port = 21): void {
+  const root = join(folder, host.name);
+  mkdirSync(join(root, 'in'), { recursive: true });
+  mkdirSync(join(root, 'nothing'));
+  writeFileSync(join(root, 'name'), `${host.name}\n`);
+  writeFileSync(join(root, 'large'), Buffer.alloc(20_000_000, host.name));
+  chmodSync(join(root, 'in'), 0o777);
+  const settings = {
+    listen: 'NO',
+    listen_ipv6: 'YES',
+    listen_port: port,
+    background: 'NO',
+    anonymous_enable: 'YES',
+    anon_root: root,
+    anon_upload_enable: 'YES',
+    anon_umask: '022',
+    write_enable: 'YES',
+    connect_from_port_20: 'YES',
+    ftp_data_port: port - 1,
+    secure_chroot_dir: join(root, 'nothing'),
+    xferlog_enable: 'NO',
+    seccomp_sandbox: 'NO',
+  };
+  const file = join(folder, `${host.name}.conf`);
+  writeFileSync(
+    file,
+    Object.entries(settings)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  host.start(VSFTPD, [file], { stdio: 'inherit' });
+}
+
+async function waitForPort(host: Host, port: number): Promise<void> {
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
+  for (let i = 0; i < 100; i++) {
+    if (host.run('cat', ['/proc/net/tcp6']).stdout.includes(wanted)) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`Cannot test: nobody listens on port ${port} of ${host.name}`);
+}
+
+/** How curl opens its data connections. A passive answer's address is believed, as other clients do. */
+const MODES = [
+  ['EPSV', []],
+  ['PASV', ['--disable-epsv', '--no-ftp-skip-pasv-ip']],
+  ['EPRT', ['--ftp-port', '-']],
+  ['PORT', ['--ftp-port', '-', '--disable-eprt']],
+] as const;
+
+/** What works, for a client of the service at `url`. */
+function testTransfers(client: () => Host, url: string, modes: readonly (typeof MODES)[number][]): void {
+  const curl = (...args: readonly string[]) =>
+    client().run('curl', ['--silent', '--show-error', '--max-time', '25', ...args], { timeout: 30_000 });
+
+  test.each(modes)('%s: a file comes down, a large one too, one goes up, and a folder is listed', (mode, options) => {
+    const name = curl(...options, `${url}/name`);
+    expect(name).toMatchObject({ stderr: '', status: 0 });
+    expect(name.stdout).toMatch(/^real[12]\n$/);
+    const large = join(folder, `large-${mode}`);
+    expect(curl(...options, '--output', large, `${url}/large`)).toMatchObject({ stderr: '', status: 0 });
+    expect(readFileSync(large)).toHaveLength(20_000_000);
+    const up = join(folder, 'up');
+    writeFileSync(up, Buffer.alloc(UPLOADED, mode));
+    const uploaded = `in/${mode}-${uniqueName('')}`;
+    expect(curl(...options, '--upload-file', up, `${url}/${uploaded}`)).toMatchObject({ stderr: '', status: 0 });
+    const copies = ['real1', 'real2'].map((host) => join(folder, host, uploaded)).filter((file) => existsSync(file));
+    expect(copies).toHaveLength(1);
+    expect(readFileSync(copies[0]!).equals(readFileSync(up))).toBe(true);
+    expect(curl(...options, '--list-only', `${url}/`).stdout.split('\n')).toContain('large');
+  });
+
+  test.each(modes)('%s: many files on one control connection', (_mode, options) => {
+    const urls = Array.from({ length: 5 }, () => `${url}/name`);
+    const { stdout, stderr, status } = curl(...options, ...urls);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    expect(stdout).toMatch(/^(real1\n){5}$|^(real2\n){5}$/);
+  });
+}
+
+const title = (name: string): string =>
+  missing.length === 0 ? name : `${name} (skipped: there is no ${missing.join(' and no ')})`;
+const describeFtp = (name: string, body: () => void): void =>
+  missing.length === 0 ? describeKernel(name, body) : describe.skip(title(name), body);
+
+function command(host: Host, name: string, ...args: string[]): string {
+  const { status, stdout, stderr } = host.run(process.execPath, [bundle(name), ...args]);
+  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+  return stdout;
+}
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ipvsd-ftp-'));
+  chmodSync(folder, 0o755);
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describeFtp('FTP through NAT', () => {
+  let cluster: Cluster;
+  let client: Host;
+  let director: Host;
+
+  beforeAll(async () => {
+    cluster = new Cluster(uniqueName('ipvsd-ftp'));
+    client = cluster.host('client');
+    director = cluster.host('director');
+    const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+    cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
+      name: 'eth0',
+      addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
+    });
+    cluster.switch('switch', [
+      [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
+      [reals[0], { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
+      [reals[1], { name: 'eth0', addresses: ['192.168.45.3/24', 'fd00:46::3/64'] }],
+    ]);
+    director.sysctl('net.ipv4.ip_forward', 1);
+    director.sysctl('net.ipv6.conf.all.forwarding', 1);
+    for (const real of reals) {
+      real.route('0.0.0.0/0', '192.168.45.1');
+      real.route('::/0', 'fd00:46::1');
+      serveFtp(real);
+      await waitForPort(real, 21);
+    }
+    command(director, 'ipvsadm', '-A', '-t', '172.16.45.10:21', '-s', 'rr');
+    command(director, 'ipvsadm', '-A', '-t', '[fd00:45::10]:21', '-s', 'rr');
+    for (const n of [2, 3]) {
+      command(director, 'ipvsadm', '-a', '-t', '172.16.45.10:21', '-r', `192.168.45.${n}`, '-m');
+      command(director, 'ipvsadm', '-a', '-t', '[fd00:45::10]:21', '-r', `[fd00:46::${n}]:21`, '-m');
+    }
+  });
+
+  afterAll(() => cluster?.remove());
+
+  describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
+  describe('over IPv6', () =>
+    testTransfers(
+      () => client,
+      'ftp://[fd00:45::10]',
+      MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
+    ));
+
+  test('data connections are listed, bound to the real server of their control connection', () => {
+    expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
+  });
+});
+
+describeFtp('FTP by persistence', () => {
+  let cluster: Cluster;
+  let client: Host;
+  let director: Host;
+
+  beforeAll(async () => {
+    cluster = new Cluster(uniqueName('ipvsd-ftpd'));
+    client = cluster.host('client');
+    director = cluster.host('director');
+    const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+    cluster.switch('switch', [
+      [client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }],
+      [
+        director,
+        {
+          name: 'eth0',
+          addresses: ['172.16.45.1/24', 'fd00:45::1/64', ...VIPS.map(([, vip, bits]) => `${vip}/${bits}`)],
+        },
+      ],
+      [reals[0], { name: 'eth0', addresses: ['172.16.45.21/24', 'fd00:45::21/64'] }],
+      [reals[1], { name: 'eth0', addresses: ['172.16.45.22/24', 'fd00:45::22/64'] }],
+    ]);
+    director.sysctl('net.ipv4.ip_forward', 1);
+    director.sysctl('net.ipv6.conf.all.forwarding', 1);
+    for (const real of reals) {
+      for (const [method, vip] of VIPS)
+        command(real, 'ipvsd', 'real-server', 'setup', '--vip', vip, '--method', method);
+      serveFtp(real);
+      await waitForPort(real, 21);
+    }
+    for (const [method, vip] of VIPS) {
+      const [service, one, two] = vip.includes(':')
+        ? [`[${vip}]:21`, '[fd00:45::21]:21', '[fd00:45::22]:21']
+        : [`${vip}:21`, '172.16.45.21:21', '172.16.45.22:21'];
+      command(director, 'ipvsadm', '-A', '-t', service, '-s', 'rr', '-p', '300');
+      for (const real of [one, two]) {
+        command(director, 'ipvsadm', '-a', '-t', service, '-r', real, method === 'dr' ? '-g' : '-i');
+      }
+    }
+  });
+
+  afterAll(() => cluster?.remove());
+
+  for (const [method, vip] of VIPS) {
+    const six = vip.includes(':');
+    const modes = MODES.filter(([mode]) => !six || mode.startsWith('E'));
+    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () =>
+      testTransfers(() => client, six ? `ftp://[${vip}]` : `ftp://${vip}`, modes));
+  }
+
+  test('all of a client goes to one real server, by a template for all ports', () => {
+    expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.2:0 +172\.16\.45\.100:0 +172\.16\.45\.2[12]:0/);
+  });
+});
