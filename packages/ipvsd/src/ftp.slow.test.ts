@@ -23,7 +23,7 @@ let folder: string;
 function serveFtp(host: Host, port = 21): void {
   const root = join(folder, host.name);
   mkdirSync(join(root, 'in'), { recursive: true });
-  mkdirSync(join(root, 'nothing'));
+  mkdirSync(join(root, 'nothing'), { recursive: true });
   writeFileSync(join(root, 'name'), `${host.name}\n`);
   writeFileSync(join(root, 'large'), Buffer.alloc(20_000_000, host.name));
   chmodSync(join(root, 'in'), 0o777);
