@@ -1,4 +1,4 @@
-/** FTP with real programs: Debian's vsftpd on the real servers and curl as the client, active and passive, under NAT, DR and TUN. */
+/** FTP with real programs: Debian's vsftpd on the real servers and curl as the client, active and passive, under NAT, FULLNAT, DR and TUN. */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -118,53 +118,63 @@ beforeAll(() => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describeFtp('FTP through NAT', () => {
-  let cluster: Cluster;
-  let client: Host;
-  let director: Host;
+describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
+  describeFtp(`FTP through ${method}`, () => {
+    let cluster: Cluster;
+    let client: Host;
+    let director: Host;
 
-  beforeAll(async () => {
-    cluster = new Cluster(uniqueName('ipvsd-ftp'));
-    client = cluster.host('client');
-    director = cluster.host('director');
-    const reals = [cluster.host('real1'), cluster.host('real2')] as const;
-    cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
-      name: 'eth0',
-      addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
+    beforeAll(async () => {
+      cluster = new Cluster(uniqueName('ipvsd-ftp'));
+      client = cluster.host('client');
+      director = cluster.host('director');
+      const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
+        name: 'eth0',
+        addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
+      });
+      cluster.switch('switch', [
+        [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
+        [reals[0], { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
+        [reals[1], { name: 'eth0', addresses: ['192.168.45.3/24', 'fd00:46::3/64'] }],
+      ]);
+      director.sysctl('net.ipv4.ip_forward', 1);
+      director.sysctl('net.ipv6.conf.all.forwarding', 1);
+      for (const real of reals) {
+        // Under FULLNAT whatever a real server sends is addressed to the director itself.
+        if (method === 'NAT') {
+          real.route('0.0.0.0/0', '192.168.45.1');
+          real.route('::/0', 'fd00:46::1');
+        }
+        serveFtp(real);
+        await waitForPort(real, 21);
+      }
+      command(director, 'ipvsadm', '-A', '-t', '172.16.45.10:21', '-s', 'rr');
+      command(director, 'ipvsadm', '-A', '-t', '[fd00:45::10]:21', '-s', 'rr');
+      if (method === 'FULLNAT') {
+        command(director, 'ipvsadm', '-P', '-t', '172.16.45.10:21', '-z', '192.168.45.1', '-F', 'eth1');
+        command(director, 'ipvsadm', '-P', '-t', '[fd00:45::10]:21', '-z', 'fd00:46::1', '-F', 'eth1');
+      }
+      const how = method === 'NAT' ? '-m' : '--fullnat';
+      for (const n of [2, 3]) {
+        command(director, 'ipvsadm', '-a', '-t', '172.16.45.10:21', '-r', `192.168.45.${n}`, how);
+        command(director, 'ipvsadm', '-a', '-t', '[fd00:45::10]:21', '-r', `[fd00:46::${n}]:21`, how);
+      }
     });
-    cluster.switch('switch', [
-      [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
-      [reals[0], { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
-      [reals[1], { name: 'eth0', addresses: ['192.168.45.3/24', 'fd00:46::3/64'] }],
-    ]);
-    director.sysctl('net.ipv4.ip_forward', 1);
-    director.sysctl('net.ipv6.conf.all.forwarding', 1);
-    for (const real of reals) {
-      real.route('0.0.0.0/0', '192.168.45.1');
-      real.route('::/0', 'fd00:46::1');
-      serveFtp(real);
-      await waitForPort(real, 21);
-    }
-    command(director, 'ipvsadm', '-A', '-t', '172.16.45.10:21', '-s', 'rr');
-    command(director, 'ipvsadm', '-A', '-t', '[fd00:45::10]:21', '-s', 'rr');
-    for (const n of [2, 3]) {
-      command(director, 'ipvsadm', '-a', '-t', '172.16.45.10:21', '-r', `192.168.45.${n}`, '-m');
-      command(director, 'ipvsadm', '-a', '-t', '[fd00:45::10]:21', '-r', `[fd00:46::${n}]:21`, '-m');
-    }
-  });
 
-  afterAll(() => cluster?.remove());
+    afterAll(() => cluster?.remove());
 
-  describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
-  describe('over IPv6', () =>
-    testTransfers(
-      () => client,
-      'ftp://[fd00:45::10]',
-      MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
-    ));
+    describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
+    describe('over IPv6', () =>
+      testTransfers(
+        () => client,
+        'ftp://[fd00:45::10]',
+        MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
+      ));
 
-  test('data connections are listed, bound to the real server of their control connection', () => {
-    expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
+    test('data connections are listed, bound to the real server of their control connection', () => {
+      expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
+    });
   });
 });
 

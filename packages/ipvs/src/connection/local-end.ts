@@ -58,7 +58,7 @@ const PoolKey = struct('port_pool_key', { address: Address6, family: u32 });
 const pools = lruHashMap('port_pools', PoolKey, Pool, { maxEntries: 4096 });
 
 /** Ports that are tried for one connection, over all its addresses, and how many of these. */
-const PROBES = 1024;
+export const PROBES = 1024;
 const MOST_ADDRESSES = 16;
 
 /**
@@ -112,6 +112,17 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
   // The first is counted already.
   if (tried !== 0) atomicAdd(pool, 'cursor', tried);
   return taken === 1;
+}
+
+/** Replies from where its real server is known to send find it at the local end that it has. False where others are there. */
+export function keepPort(family: Family, c: Connection): boolean {
+  const end = localEnds.at(c.number);
+  if (end === null) return false;
+  const key = stack(family.Tuple, { sourcePort: c.realPort, destinationPort: end.port, protocol: c.protocol });
+  family.narrow(key.source, c.real);
+  family.narrow(key.destination, end.address);
+  const flow = stack(Flow, { connection: c.number, direction: REPLY });
+  return family.flows.update(key, flow, NO_EXIST) === 0;
 }
 
 function poolOf(family: Family, address: Address6): ViewOf<typeof Pool> | null {

@@ -38,7 +38,7 @@ import {
   takeSlot,
 } from './connection.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { takeLocalEnd } from './local-end.ts';
+import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -55,7 +55,9 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const fullnat = method === METHOD_FULLNAT;
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
   const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
-  const helped: u32 = method === METHOD_MASQ && !once ? helperOf(opening.protocol, opening.virtualPort) : 0;
+  // What helpers write is of the packet's own family.
+  const readable = (method === METHOD_MASQ || fullnat) && !once && server.family === opening.family;
+  const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
   const index = fill(
     opening,
     chosen,
@@ -145,12 +147,22 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   assign(made.real, c.real);
   made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
   made.timeout = timeoutOf(wanted.protocol, made.state);
+  if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);
   if (!enter(made, index)) return giveUp(made, index);
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
   if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
   bind(server);
   return index;
+}
+
+/** The real server sees it come from the same local address as `c`. */
+function takePortBeside(made: Connection, c: Connection): boolean {
+  const own = localEnds.at(made.number);
+  const control = localEnds.at(c.number);
+  if (own === null || control === null) return false;
+  assign(own.address, control.address);
+  return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
 }
 
 const familyOf = (server: RealServer, opening: Opening): number =>
