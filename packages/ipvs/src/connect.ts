@@ -1,6 +1,7 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
 import { htons, type Skb, tailCall, type u32 } from '@ipvsd/bpf';
-import { connections } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
 import { beginOnce, endOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
@@ -15,7 +16,7 @@ import {
   planOf,
 } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
-import type { Family } from './family.ts';
+import { type Family, REQUEST } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
 import { ETHERNET, Ports } from './packet/headers.ts';
 import { eventOf } from './protocol/index.ts';
@@ -50,6 +51,8 @@ export function connect(skb: Skb, family: Family): number {
     endOnce();
     return because(REASONS.fragment);
   }
+  // The first datagram may be what its helper waits for.
+  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, REQUEST);
   const protocol = ip.protocol;
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);

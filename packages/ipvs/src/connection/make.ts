@@ -38,7 +38,7 @@ import {
   takeSlot,
 } from './connection.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import { keepPort, localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -156,12 +156,16 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   return index;
 }
 
-/** The real server sees it come from the same local address as `c`. */
+/** The real server sees it come from the same local address as `c`, and what is of one port of the client from one port. */
 function takePortBeside(made: Connection, c: Connection): boolean {
   const own = localEnds.at(made.number);
   const control = localEnds.at(c.number);
   if (own === null || control === null) return false;
   assign(own.address, control.address);
+  if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
+    own.port = control.port;
+    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+  }
   return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
 }
 

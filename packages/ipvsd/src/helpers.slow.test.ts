@@ -1,4 +1,7 @@
-/** FTP with real programs: Debian's vsftpd on the real servers and curl as the client, active and passive, under NAT, FULLNAT, DR and TUN. */
+/**
+ * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl as the client. FTP active and passive, under
+ * NAT, FULLNAT, DR and TUN; TFTP where there is a helper.
+ */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,13 +12,16 @@ import { Cluster, type Host } from './demo/cluster.ts';
 
 const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const VSFTPD = '/usr/sbin/vsftpd';
-const missing = [VSFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
+const TFTPD = '/usr/sbin/in.tftpd';
+const missing = [VSFTPD, TFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
 /** Real servers that answer clients past the director. */
 const VIPS = [
   ['dr', '172.16.45.100', 32],
   ['tun', '172.16.45.101', 32],
   ['dr', 'fd00:45::100', 128],
 ] as const;
+/** To set up hosts and services, on a busy machine. */
+const HOOK_MS = 120_000;
 const UPLOADED = 3_000_000;
 let folder: string;
 
@@ -60,6 +66,14 @@ async function waitForPort(host: Host, port: number): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`Cannot test: nobody listens on port ${port} of ${host.name}`);
+}
+
+/** The same folder by TFTP, which anybody may write to. */
+function serveTftp(host: Host): void {
+  const root = join(folder, host.name, 'in');
+  host.start(TFTPD, ['--foreground', '--listen', '--address', ':69', '--create', '--permissive', '--secure', root], {
+    stdio: 'inherit',
+  });
 }
 
 /** How curl opens its data connections. A passive answer's address is believed, as other clients do. */
@@ -147,20 +161,26 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
           real.route('::/0', 'fd00:46::1');
         }
         serveFtp(real);
+        serveTftp(real);
         await waitForPort(real, 21);
       }
-      command(director, 'ipvsadm', '-A', '-t', '172.16.45.10:21', '-s', 'rr');
-      command(director, 'ipvsadm', '-A', '-t', '[fd00:45::10]:21', '-s', 'rr');
-      if (method === 'FULLNAT') {
-        command(director, 'ipvsadm', '-P', '-t', '172.16.45.10:21', '-z', '192.168.45.1', '-F', 'eth1');
-        command(director, 'ipvsadm', '-P', '-t', '[fd00:45::10]:21', '-z', 'fd00:46::1', '-F', 'eth1');
+      command(director, 'ipvsd', 'set', 'tftp_ports', '69');
+      for (const [option, port] of [
+        ['-t', 21],
+        ['-u', 69],
+      ] as const) {
+        for (const [vip, local, real] of [
+          ['172.16.45.10', '192.168.45.1', (n: number) => `192.168.45.${n}`],
+          ['[fd00:45::10]', 'fd00:46::1', (n: number) => `[fd00:46::${n}]`],
+        ] as const) {
+          const service = [option, `${vip}:${port}`];
+          command(director, 'ipvsadm', '-A', ...service, '-s', 'rr');
+          if (method === 'FULLNAT') command(director, 'ipvsadm', '-P', ...service, '-z', local, '-F', 'eth1');
+          const how = method === 'NAT' ? '-m' : '--fullnat';
+          for (const n of [2, 3]) command(director, 'ipvsadm', '-a', ...service, '-r', `${real(n)}:${port}`, how);
+        }
       }
-      const how = method === 'NAT' ? '-m' : '--fullnat';
-      for (const n of [2, 3]) {
-        command(director, 'ipvsadm', '-a', '-t', '172.16.45.10:21', '-r', `192.168.45.${n}`, how);
-        command(director, 'ipvsadm', '-a', '-t', '[fd00:45::10]:21', '-r', `[fd00:46::${n}]:21`, how);
-      }
-    });
+    }, HOOK_MS);
 
     afterAll(() => cluster?.remove());
 
@@ -171,6 +191,27 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
         'ftp://[fd00:45::10]',
         MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
       ));
+
+    test.each([
+      '172.16.45.10',
+      '[fd00:45::10]',
+    ])('TFTP: a file goes up to one real server and comes down (%s)', (vip) => {
+      const file = uniqueName('tftp-');
+      const bytes = Buffer.alloc(70_000, file);
+      const here = join(folder, file);
+      writeFileSync(here, bytes);
+      const curl = (...args: readonly string[]) => client.run('curl', ['-sS', '--max-time', '20', ...args]);
+      expect(curl('--upload-file', here, `tftp://${vip}/${file}`)).toMatchObject({ stderr: '', status: 0 });
+      const copies = ['real1', 'real2'].map((host) => join(folder, host, 'in', file));
+      const [there, elsewhere] = existsSync(copies[0]!) ? copies : [...copies].reverse();
+      expect(readFileSync(there!).equals(bytes)).toBe(true);
+      writeFileSync(elsewhere!, bytes);
+      const down = join(folder, `${file}-down`);
+      for (let i = 0; i < 4; i++) {
+        expect(curl('--output', down, `tftp://${vip}/${file}`)).toMatchObject({ stderr: '', status: 0 });
+        expect(readFileSync(down).equals(bytes)).toBe(true);
+      }
+    });
 
     test('data connections are listed, bound to the real server of their control connection', () => {
       expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
@@ -217,7 +258,7 @@ describeFtp('FTP by persistence', () => {
         command(director, 'ipvsadm', '-a', '-t', service, '-r', real, method === 'dr' ? '-g' : '-i');
       }
     }
-  });
+  }, HOOK_MS);
 
   afterAll(() => cluster?.remove());
 
