@@ -22,8 +22,10 @@ export * from './plane/kernel-director.ts';
 export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
 export * from './plane/mark-table.ts';
+export * from './plane/masquerade-table.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
+export { ResetSender } from './plane/reset-sender.ts';
 export * from './plane/user-schedulers.ts';
 export {
   type OrderServers,

@@ -149,9 +149,9 @@ const own: Readonly<Record<string, Sysctl>> = {
     '1: connections of a removed real server end at once; 0: their packets are dropped until they time out.',
   ),
   expire_quiescent_template: effective(integer('0'), '1: persistence does not lead to a real server of weight 0.'),
-  ignore_tunneled: kept(
+  ignore_tunneled: effective(
     integer('0'),
-    '1: packets of protocols that are not balanced are not scheduled after decapsulation either.',
+    '1: what comes in a tunnel to this host (IPIP, GRE) is not balanced once it is let out of it.',
   ),
   lblc_expiration: effective(seconds('86400'), 'Seconds after which lblc forgets a destination that nobody asked for.'),
   lblcr_expiration: effective(

@@ -41,6 +41,7 @@ export const REASONS = {
     'backupOnly',
     'backup_only is set and a backup daemon runs: this director balances nothing.',
   ),
+  tunneled: reason('pass', 'tunneled', 'The packet came in a tunnel, and ignore_tunneled is set: the host has it.'),
   bypassed: reason(
     'pass',
     'bypassed',
@@ -87,6 +88,11 @@ export const REASONS = {
     'drop',
     'portless',
     'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
+  ),
+  unmasqueraded: reason(
+    'drop',
+    'unmasqueraded',
+    'A packet of a masqueraded host to the outside that neither belongs to a connection nor may open one: nobody out there could answer it.',
   ),
   serverGone: reason(
     'drop',

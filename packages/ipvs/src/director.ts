@@ -19,6 +19,7 @@ import { request } from './request.ts';
 import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
 import { FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
+import { wasTunneled } from './tunneled.ts';
 
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
@@ -37,6 +38,7 @@ export function byFamily(skb: Skb, step: (skb: Skb, family: Family) => number): 
 
 export function director(skb: Skb): number {
   if (skb.pktType !== PACKET_HOST) return TC_ACT_UNSPEC;
+  if (wasTunneled(skb)) return because(REASONS.tunneled);
   return byFamily(skb, journey);
 }
 

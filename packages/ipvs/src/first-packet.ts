@@ -13,7 +13,7 @@ import { dropsFirstPacket } from './defence.ts';
 import { findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
-import { orphaned } from './orphan.ts';
+import { unclaimed } from './masquerade.ts';
 import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, type Ipv4, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
@@ -63,7 +63,7 @@ function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u3
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return orphaned(skb);
+  if (service === null) return unclaimed(skb, opens);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
   if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);

@@ -155,8 +155,10 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
   const server = servers.at(c.server);
-  if (server === null) return because(REASONS.bypassed);
   const method = c.flags & METHOD_MASK;
+  if (server === null) {
+    return method === METHOD_FULLNAT ? followOutside(skb, family, c, towardsServer) : because(REASONS.bypassed);
+  }
   const available = (server.flags & SERVER_AVAILABLE) !== 0;
   if (available) countMore(c.server, u32(skb.len - family.transport(ip)), !towardsServer);
   const fullnat = method === METHOD_FULLNAT;
@@ -183,6 +185,22 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   }
   family.finish(ip, changed);
   return sendTo(skb, family, server.route);
+}
+
+/** Of a masqueraded host, or to it. */
+function followOutside(skb: Skb, family: Family, c: Connection, outwards: boolean): number {
+  const ip = skb.header(family.Header, ETHERNET);
+  const end = localEnds.at(c.number);
+  if (ip === null || end === null) return because(REASONS.corrupt);
+  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
+  if (outwards) {
+    if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
+    family.finish(ip, readdress(family, ip, SOURCE, end.address));
+    return sendTo(skb, family, end.route);
+  }
+  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
+  family.finish(ip, readdress(family, ip, DESTINATION, c.client));
+  return sendTo(skb, family, c.route);
 }
 
 /** How the header's sum changes by it. */

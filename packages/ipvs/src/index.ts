@@ -1,6 +1,7 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
 export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
+export { IdleEnd, IdleRule, idleEnds, idleRules } from './connection/idle.ts';
 export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
@@ -21,6 +22,7 @@ export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
 export * from './helper/index.ts';
 export * from './helper/ports.ts';
+export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './masquerade.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';
@@ -44,3 +46,4 @@ export * from './service/service.ts';
 export * from './service/statistics.ts';
 export * from './settings.ts';
 export { schedulers } from './stages.ts';
+export { TUNNEL_KINDS, TunnelLink, TunnelLinkKey, tunnelLinks } from './tunneled.ts';

@@ -21,6 +21,9 @@ export const FIRST_FRAGMENT = 9;
 export const FULLNAT = 10;
 export const ENGINE = 11;
 export const OUTGOING = 12;
+/** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
+export const MASQUERADE = 13;
+export const ECHO = 14;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -32,7 +35,8 @@ export const Errand = struct('errand', {
   code: u8,
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
-  reserved: u8,
+  /** MASQUERADE: 1 where the packet may open a connection. */
+  opens: u8,
   /** FULLNAT and `helpers`: number of the connection, which way the packet goes, and where its transport header lies. */
   connection: u32,
   direction: u32,

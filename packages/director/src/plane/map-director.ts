@@ -11,6 +11,7 @@ import {
   engineData,
   Population,
   population,
+  reservedFor,
   Settings,
   settings,
   TICK_NS,
@@ -155,7 +156,10 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   writeSettings(document: Document = readDocument(this.plane.store(registry)), maxConnections?: number): void {
     const store = this.plane.store(settings);
     const s = Settings.on(store.lookup(KEY)!);
-    if (maxConnections !== undefined) s.maxConnections = maxConnections;
+    if (maxConnections !== undefined) {
+      s.maxConnections = maxConnections;
+      s.reservedConnections = reservedFor(maxConnections);
+    }
     s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
     fillSettings(s, sysctlsOf(document), document);
     store.update(KEY, bytesOf(s));

@@ -35,6 +35,8 @@ export const HELPER_MASK = 0x7000_0000;
 export const ALTERED = ADJUSTED + HELPER_MASK;
 /** Ours: a template that a persistence engine finds (engine/engine.ts). */
 export const OF_ENGINE = 0x0080_0000;
+/** Ours: its service says how long it may be silent, and what follows then (connection/idle.ts). */
+export const HAS_IDLE_RULE = 0x0020_0000;
 /** Ours: the client's packets find another connection by now; only the real server's find this one. */
 export const SUPERSEDED = 0x0040_0000;
 
@@ -66,7 +68,7 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
-  /** Its own number, for what lies beside it (connection/local-end.ts). */
+  /** Its own number, for what lies beside it (connection/idle.ts, connection/local-end.ts). */
   number: u32,
   /** Back to the client. */
   route: Route,
@@ -74,6 +76,11 @@ export const Connection = struct('connection', {
 export type Connection = ViewOf<typeof Connection>;
 
 export const MAX_CONNECTIONS = 262_144;
+/**
+ * Places beyond the limit: for connections of clients whose template is assured, that is who have been here and have had a
+ * connection. A flood of unknown ones fills the table to its limit and no further.
+ */
+export const reservedFor = (maxConnections: number): number => maxConnections >>> 4;
 
 export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS });
 
@@ -90,15 +97,17 @@ export const Population = struct('population', {
 });
 export const population = single('population', Population);
 
-/** A number for a new connection, or NONE when the table is full. */
-export function takeSlot(): u32 {
+/** A number for a new connection, or NONE when the table is full. `known`: of a client that may have the reserved places. */
+export function takeSlot(known: boolean): u32 {
+  const table = population.only;
+  const most = u32(settings.only.maxConnections + (known ? settings.only.reservedConnections : 0));
+  if (table.alive >= most) return NONE;
   const slot = stack(Slot);
   if (freeSlots.pop(slot) === 0) return slot.connection;
-  const table = population.only;
-  if (table.highest >= settings.only.maxConnections) return NONE;
+  if (table.highest >= most) return NONE;
   const fresh = atomicFetchAdd(table, 'highest', 1);
   // Two CPUs may both have seen room for one; the loser's number lies beyond the end and is never used.
-  return fresh < settings.only.maxConnections ? fresh : NONE;
+  return fresh < most ? fresh : NONE;
 }
 
 export function returnSlot(connection: u32): void {

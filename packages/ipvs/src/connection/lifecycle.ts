@@ -15,6 +15,7 @@ import {
   ASSURED,
   type Connection,
   connections,
+  HAS_IDLE_RULE,
   HASHED,
   METHOD_MASK,
   OF_ENGINE,
@@ -24,6 +25,7 @@ import {
   TEMPLATE,
   UNKNOWN_PORT,
 } from './connection.ts';
+import { announceEnd, endIdleRule } from './idle.ts';
 import { localEnds } from './local-end.ts';
 import type { Opening } from './opening.ts';
 
@@ -208,6 +210,7 @@ export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
   leave(c, index);
   if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);
@@ -267,6 +270,7 @@ export function fire(c: Connection, index: u32): boolean {
     c.timeout = BUSY_TIMEOUT;
     return false;
   }
+  if ((c.flags & HAS_IDLE_RULE) !== 0) announceEnd(c);
   expire(c, index);
   return true;
 }

@@ -83,6 +83,8 @@ export const ftp: Helper = {
     const asked = adjustmentOf(control.connection, REQUEST);
     const answered = adjustmentOf(control.connection, REPLY);
     if (asked === null || answered === null || asked.memo === NOTHING) return;
+    // A masqueraded host reads where the outside waits, and connects there as anywhere.
+    if (c.server === NONE) return;
     const answer = findLine(skb, ANSWERS);
     if (answer === NONE) return;
     const extended = answer !== 0;
