@@ -137,12 +137,14 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
     let cluster: Cluster;
     let client: Host;
     let director: Host;
+    let inside: Host;
 
     beforeAll(async () => {
       cluster = new Cluster(uniqueName('ipvsd-ftp'));
       client = cluster.host('client');
       director = cluster.host('director');
       const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+      inside = reals[0];
       cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
         name: 'eth0',
         addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
@@ -164,6 +166,10 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
         serveTftp(real);
         await waitForPort(real, 21);
       }
+      serveFtp(client);
+      serveTftp(client);
+      writeFileSync(join(folder, 'client', 'in', 'hello'), 'hello');
+      await waitForPort(client, 21);
       command(director, 'ipvsd', 'set', 'tftp_ports', '69');
       for (const [option, port] of [
         ['-t', 21],
@@ -191,6 +197,22 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
         'ftp://[fd00:45::10]',
         MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
       ));
+
+    test.each([
+      ['172.16.45.2', '192.168.45.0/24', [...MODES]],
+      ['[fd00:45::2]', 'fd00:46::/64', MODES.filter(([mode]) => mode.startsWith('E'))],
+    ] as const)('a masqueraded host reaches an FTP server outside (%s)', (outside, network, modes) => {
+      // Each host inside has a way out through the director, and outside nobody knows of them.
+      const six = network.includes(':');
+      if (method === 'FULLNAT') inside.route(six ? '::/0' : '0.0.0.0/0', six ? 'fd00:46::1' : '192.168.45.1');
+      command(director, 'ipvsd', 'masquerade', 'add', '--from', network, '--to', 'eth0');
+      for (const [mode, options] of modes) {
+        const curl = inside.run('curl', ['-sS', '--max-time', '20', ...options, `ftp://${outside}/name`]);
+        expect(curl, mode).toMatchObject({ stdout: 'client\n', stderr: '', status: 0 });
+      }
+      const tftp = inside.run('curl', ['-sS', '--max-time', '20', `tftp://${outside}/hello`]);
+      expect(tftp).toMatchObject({ stdout: 'hello', stderr: '', status: 0 });
+    });
 
     test.each([
       '172.16.45.10',
