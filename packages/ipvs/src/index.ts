@@ -15,8 +15,10 @@ export {
   engineServers,
 } from './engine/engine.ts';
 export * from './family.ts';
+export { FollowedFlow, followed, OUTWARDS } from './followed.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
-export { followed } from './fragment.ts';
+export { fragmenting } from './fragment.ts';
+export { waiting } from './fragment-order.ts';
 export * from './frame/frame.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';

@@ -22,6 +22,12 @@ export const FULLNAT = 10;
 export const ENGINE = 11;
 export const OUTGOING = 12;
 
+export const LATER_FRAGMENT = 16;
+/** A fragment for which others have waited. */
+export const RELEASE = 17;
+/** What is too long in a tunnel. */
+export const SPLIT = 18;
+
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
   /** TUNNEL: number of the real server. */
@@ -45,5 +51,5 @@ const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 /** This CPU's errand; null never happens, but the verifier asks. */
 export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
-export const stages = programTable('stages', { maxEntries: 16 });
+export const stages = programTable('stages', { maxEntries: 32 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });
