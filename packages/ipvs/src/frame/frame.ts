@@ -21,7 +21,7 @@ export interface TcpInit extends FrameInit {
   readonly sequence?: number;
   readonly acknowledgement?: number;
   readonly window?: number;
-  /** Behind the header of 20 bytes, whole words. */
+  /** A multiple of four bytes, 40 at most. */
   readonly options?: Uint8Array;
 }
 
@@ -31,20 +31,21 @@ const FLAG_LETTERS = 'FSRPAU';
 export function tcpFrame(init: TcpInit): Uint8Array {
   const payload = init.payload ?? new Uint8Array(0);
   const options = init.options ?? new Uint8Array(0);
-  const segment = new Uint8Array(20 + options.length + payload.length);
+  const header = 20 + options.length;
+  const segment = new Uint8Array(header + payload.length);
   const view = new DataView(segment.buffer);
   view.setUint16(0, init.sourcePort);
   view.setUint16(2, init.destinationPort);
   view.setUint32(4, init.sequence ?? 0);
   view.setUint32(8, init.acknowledgement ?? 0);
-  view.setUint8(12, (5 + options.length / 4) << 4);
+  view.setUint8(12, (header / 4) << 4);
   view.setUint8(
     13,
     [...init.flags].reduce((bits, letter) => bits | (1 << FLAG_LETTERS.indexOf(letter)), 0),
   );
   view.setUint16(14, init.window ?? 65_535);
   segment.set(options, 20);
-  segment.set(payload, 20 + options.length);
+  segment.set(payload, header);
   return ipFrame(init, IPPROTO_TCP, segment, 16);
 }
 
