@@ -16,9 +16,11 @@ export {
   engineServers,
 } from './engine/engine.ts';
 export * from './family.ts';
+export { FollowedFlow, followed, OUTWARDS } from './followed.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export * from './forward/sequence.ts';
-export { followed } from './fragment.ts';
+export { fragmenting } from './fragment.ts';
+export { waiting } from './fragment-order.ts';
 export * from './frame/frame.ts';
 export * from './helper/index.ts';
 export * from './helper/ports.ts';
