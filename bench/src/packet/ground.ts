@@ -139,17 +139,17 @@ export interface ServiceOptions {
   readonly forwarding?: ForwardingMethod;
   readonly scheduler?: string;
   readonly realServers: readonly { readonly address: string; readonly port: number; readonly weight?: number }[];
-  readonly localAddress?: string;
+  readonly localAddresses?: readonly string[];
 }
 
 export function serviceCommands(options: ServiceOptions): Command[] {
-  const { address, port, forwarding = 'masq', scheduler = 'rr', realServers, localAddress } = options;
+  const { address, port, forwarding = 'masq', scheduler = 'rr', realServers, localAddresses = [] } = options;
   const family = address.includes(':') ? 'ipv6' : 'ipv4';
   const service: ServiceId = { kind: 'address', family, protocol: 'tcp', address, port };
   const settings = { scheduler, schedulerFlags: 0, persistence: null, persistenceEngine: null, onePacket: false };
   return [
     { kind: 'addService', service, settings },
-    ...(localAddress === undefined ? [] : [{ kind: 'addLocalAddress', service, address: localAddress } as const]),
+    ...localAddresses.map((address) => ({ kind: 'addLocalAddress', service, address }) as const),
     ...realServers.map(({ address, port, weight = 1 }) => {
       const settings = { forwarding, weight, upperThreshold: 0, lowerThreshold: 0, tunnel: plainTunnel };
       return { kind: 'addServer', service, server: { address, port }, settings } as const;

@@ -43,14 +43,14 @@ const FAMILIES = [
     clients: '10.64.0.0',
     vip: (n: number) => `10.9.0.${n}`,
     real: (n: number) => `10.3.${n >> 8}.${n & 255}`,
-    local: '10.2.0.1',
+    local: (n: number) => `10.2.1.${n}`,
   },
   {
     name: 'ipv6',
     clients: 'fd64::',
     vip: (n: number) => `fd09::${n.toString(16)}`,
     real: (n: number) => `fd03::${n.toString(16)}`,
-    local: 'fd02::1',
+    local: (n: number) => `fd02::1:${n.toString(16)}`,
   },
 ] as const;
 type Family = (typeof FAMILIES)[number];
@@ -154,9 +154,12 @@ class PacketBench {
     const vip = family.vip(number);
     const real = family.real(number);
     try {
-      const local = method === 'fullnat' ? { localAddress: family.local } : {};
+      // As many as the connections need ports.
+      const localAddresses = method === 'fullnat' ? Array.from({ length: 16 }, (_, n) => family.local(n + 1)) : [];
       const realServers = [{ address: real, port: 80 }];
-      this.#ground.execute(serviceCommands({ address: vip, port: 80, forwarding: method, realServers, ...local }));
+      this.#ground.execute(
+        serviceCommands({ address: vip, port: 80, forwarding: method, realServers, localAddresses }),
+      );
     } catch (error) {
       this.leftOut.push(`${title}: ${(error as Error).message}`);
       return;

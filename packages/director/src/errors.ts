@@ -17,10 +17,13 @@ export type ErrorCode =
 
 export class DirectorError extends Error {
   readonly code: ErrorCode;
+  /** It is about what only we have: ipvsadm has no words for it, and the message itself is said. */
+  readonly ours: boolean;
 
-  constructor(code: ErrorCode, message: string) {
+  constructor(code: ErrorCode, message: string, ours = false) {
     super(message);
     this.name = 'DirectorError';
     this.code = code;
+    this.ours = ours;
   }
 }

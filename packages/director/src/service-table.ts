@@ -126,6 +126,10 @@ export class TableDraft {
     const draft = this.#services.get(serviceKey(command.service));
     if (!draft) return noSuchService('edit', command.service);
     const error = this.#checkSettings('edit', command.service, command.settings);
+    const servers = draft.servers?.values() ?? draft.service.realServers;
+    if (!error && command.settings.onePacket && [...servers].some(({ forwarding }) => forwarding === 'fullnat')) {
+      return new DirectorError('EINVAL', `Cannot edit ${serviceKey(command.service)}: ${ONE_PACKET_FULLNAT}`, true);
+    }
     if (error) return error;
     // Replaced whole: what is left out is no longer so.
     const { idle: _, ...rest } = draft.service;
@@ -172,6 +176,9 @@ export class TableDraft {
 
     const wrong = this.#checkServer(command) ?? checkNumbers(command.settings);
     if (wrong) return refuseServer(wrong.code, wrong.reason);
+    if (draft.service.onePacket && command.settings.forwarding === 'fullnat') {
+      return new DirectorError('EINVAL', `Cannot ${kind} ${realServerKey(server)}: ${ONE_PACKET_FULLNAT}`, true);
+    }
     if (kind === 'editServer' && !old) return refuseServer('ENOENT', 'it is not there');
     if (kind === 'addServer' && old) return refuseServer('EEXIST', 'it is there already');
     if (!old && !this.#environment.mayBeRealServer(server.address)) {
@@ -192,6 +199,10 @@ export class TableDraft {
   #changeLocalAddresses(kind: 'addLocalAddress' | 'deleteLocalAddress', id: ServiceId, address: Address) {
     const draft = this.#services.get(serviceKey(id));
     if (!draft) return refuse('ESRCH', 'change local addresses of', id, 'there is no such virtual service');
+    if (familyOf(address) !== id.family) {
+      const reason = `${address} is of another family, must be of the service's own`;
+      return new DirectorError('EINVAL', `Cannot change local addresses of ${serviceKey(id)}: ${reason}`, true);
+    }
     const others = draft.service.localAddresses.filter((other) => other !== address);
     const known = others.length < draft.service.localAddresses.length;
     if (kind === 'addLocalAddress' && known) return refuse('EEXIST', 'add a local address to', id, `it has ${address}`);
@@ -285,6 +296,10 @@ function newServer(address: Address, port: number) {
     rates: noFigures,
   };
 }
+
+/** The replies of FULLNAT are only found by their connection. */
+const ONE_PACKET_FULLNAT =
+  'one-packet scheduling keeps no connections and FULLNAT needs them, must be one or the other';
 
 interface Wrong {
   readonly code: ErrorCode;

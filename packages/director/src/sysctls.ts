@@ -86,6 +86,20 @@ const syncThreshold: Kind = {
   },
 };
 
+/** "LOW HIGH", both of them included. */
+const portRange = (initial: string): Kind => ({
+  initial,
+  takes: 'two ports "LOW HIGH", 1..65535',
+  accept: (text) => {
+    const [low, high, ...more] = text
+      .trim()
+      .split(/\s+/)
+      .map((word) => within(acceptInteger(word), 1, 65_535));
+    if (low === undefined || high === undefined || more.length > 0) return undefined;
+    return Number(low) <= Number(high) ? `${low}\t${high}` : undefined;
+  },
+});
+
 /** Unsigned and wide: a negative number is passed over without an error, as the kernel does. */
 const unsignedLong = (initial: string): Kind => ({
   initial,
@@ -135,6 +149,10 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
   local_peers: ours(
     integer('1'),
     "1: packets go straight into containers behind local veth pairs; 0: through the pair's queue, where tc and captures see them leave.",
+  ),
+  local_port_range: ours(
+    portRange('1024\t32767'),
+    'Local ports of FULLNAT and masquerading. Below those that the host itself takes, as it may have the same address; with local addresses of their own: 1024 65535.',
   ),
   nat_icmp_send: effective(
     integer('0'),

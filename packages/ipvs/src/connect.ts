@@ -4,7 +4,16 @@ import { connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
 import { beginOnce, endOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
-import { LAST_CONNECTION, NO_SERVER, OF_PACKET, type Opening, openings, planOf } from './connection/opening.ts';
+import {
+  LAST_CONNECTION,
+  NO_LOCAL_ADDRESS,
+  NO_LOCAL_PORT,
+  NO_SERVER,
+  OF_PACKET,
+  type Opening,
+  openings,
+  planOf,
+} from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import type { Family } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
@@ -61,6 +70,8 @@ function mayBypass(skb: Skb, family: Family, service: Service, opening: Opening)
 
 /** A service, but no connection: `answer` says why. */
 function withoutConnection(skb: Skb, family: Family, service: Service, opening: Opening, answer: u32): number {
+  if (answer === NO_LOCAL_ADDRESS) return because(REASONS.noLocalAddress);
+  if (answer === NO_LOCAL_PORT) return because(REASONS.noLocalPort);
   if (answer !== NO_SERVER) return because(REASONS.tableFull);
   if (service.port === FTP && opening.virtualPort !== FTP) return because(REASONS.ignored);
   const verdict = because(REASONS.noServer);

@@ -62,7 +62,7 @@ export const REASONS = {
   tooLong: reason(
     'drop',
     'tooLong',
-    'The packet does not fit on the way to its real server. Where it may not be fragmented, the client is told what fits.',
+    'The packet does not fit on its way. Where it may not be fragmented, its sender is told what fits.',
   ),
   noServer: reason(
     'drop',
@@ -74,6 +74,21 @@ export const REASONS = {
     'tableFull',
     'A new connection found the connection table full; established ones are never evicted for it.',
   ),
+  noLocalAddress: reason(
+    'drop',
+    'noLocalAddress',
+    'A first packet for a real server behind FULLNAT, and its virtual service has no local address (ipvsadm -P adds one).',
+  ),
+  noLocalPort: reason(
+    'drop',
+    'noLocalPort',
+    'A first packet found no free local port towards its destination (FULLNAT, masquerading): more local addresses, a wider local_port_range or shorter timeouts help.',
+  ),
+  portless: reason(
+    'drop',
+    'portless',
+    'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
+  ),
   serverGone: reason(
     'drop',
     'serverGone',
@@ -82,7 +97,7 @@ export const REASONS = {
   timeToLive: reason(
     'drop',
     'timeToLive',
-    'The packet may travel no further, its time to live or hop limit is 1; the client is told.',
+    'The packet may travel no further, its time to live or hop limit is 1; its sender is told.',
   ),
   noRoute: reason(
     'drop',

@@ -21,18 +21,27 @@ import {
 } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
+import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { enterTunnel } from './forward/forward.ts';
 import { DESTINATION, type Side, SOURCE } from './forward/nat.ts';
 import { findRoute, sendTo } from './forward/route.ts';
 import { Address6, AF_INET } from './packet/address.ts';
+import { fold32 } from './packet/checksum.ts';
 import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_SCTP, Ipv4, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { METHOD_LOCAL, METHOD_MASQ, METHOD_TUNNEL, SERVER_AVAILABLE, servers } from './service/service.ts';
+import {
+  METHOD_FULLNAT,
+  METHOD_LOCAL,
+  METHOD_MASQ,
+  METHOD_TUNNEL,
+  SERVER_AVAILABLE,
+  servers,
+} from './service/service.ts';
 import { countMore } from './service/statistics.ts';
 import { now as clock, ticksOf } from './settings.ts';
 import { FIRST_FRAGMENT, FIRST_PACKET, stages } from './stages.ts';
@@ -148,11 +157,14 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   const method = c.flags & METHOD_MASK;
   const available = (server.flags & SERVER_AVAILABLE) !== 0;
   if (available) countMore(c.server, u32(skb.len - family.transport(ip)), !towardsServer);
+  const fullnat = method === METHOD_FULLNAT;
   if (!towardsServer) {
-    if (method !== METHOD_MASQ) return because(REASONS.reply);
-    if (ip.timeToLive <= 1) return because(REASONS.replyOutlived);
+    if (method !== METHOD_MASQ && !fullnat) return because(REASONS.reply);
+    if (ip.timeToLive <= 1) return fullnat ? because(REASONS.timeToLive) : because(REASONS.replyOutlived);
     if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-    readdress(family, ip, SOURCE, c.virtual);
+    let changed: u32 = readdress(family, ip, SOURCE, c.virtual);
+    if (fullnat) changed = fold32(changed + readdress(family, ip, DESTINATION, c.client));
+    family.finish(ip, changed);
     return sendTo(skb, family, c.route);
   }
   if (!available) return because(REASONS.serverGone);
@@ -160,14 +172,21 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (method === METHOD_TUNNEL) return enterTunnel(skb, c.server);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (method === METHOD_MASQ) readdress(family, ip, DESTINATION, c.real);
-  else family.finish(ip, 0);
+  let changed: u32 = 0;
+  if (method === METHOD_MASQ || fullnat) changed = readdress(family, ip, DESTINATION, c.real);
+  if (fullnat) {
+    const end = localEnds.at(c.number);
+    if (end === null) return because(REASONS.corrupt);
+    changed = fold32(changed + readdress(family, ip, SOURCE, end.address));
+  }
+  family.finish(ip, changed);
   return sendTo(skb, family, server.route);
 }
 
-function readdress(family: Family, ip: ViewOf<typeof Ipv4>, side: Side, to: Address6): void {
+/** How the header's sum changes by it. */
+function readdress(family: Family, ip: ViewOf<typeof Ipv4>, side: Side, to: Address6): u32 {
   const address = side.address(ip);
   const difference = family.difference(address, to);
   family.narrow(address, to);
-  family.finish(ip, difference);
+  return u32(difference);
 }

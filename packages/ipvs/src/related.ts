@@ -8,16 +8,25 @@
 import { assign, type be16, rawBe16, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
+import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { enterTunnel } from './forward/forward.ts';
 import { DESTINATION, type Side, SOURCE } from './forward/nat.ts';
 import { findRoute, sendTo } from './forward/route.ts';
 import { type Address6, AF_INET } from './packet/address.ts';
+import { fold32 } from './packet/checksum.ts';
 import { ETHERNET, ICMP, Icmp, IPPROTO_AH, IPPROTO_ESP, Ports } from './packet/headers.ts';
 import { finishSum, sumOf } from './packet/sum.ts';
 import { isBalanced } from './protocol/index.ts';
-import { METHOD_LOCAL, METHOD_MASQ, METHOD_TUNNEL, SERVER_AVAILABLE, servers } from './service/service.ts';
+import {
+  METHOD_FULLNAT,
+  METHOD_LOCAL,
+  METHOD_MASQ,
+  METHOD_TUNNEL,
+  SERVER_AVAILABLE,
+  servers,
+} from './service/service.ts';
 import { countIn, countOut } from './service/statistics.ts';
 import { now as clock } from './settings.ts';
 import { OWN_TUNNEL, stages, UNRELATED } from './stages.ts';
@@ -64,7 +73,8 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
   const server = servers.at(c.server);
   const method = c.flags & METHOD_MASK;
   if (server === null) return because(REASONS.bypassed);
-  const checked = method !== METHOD_MASQ || hasRightChecksum(skb, family);
+  const translates = method === METHOD_MASQ || method === METHOD_FULLNAT;
+  const checked = !translates || hasRightChecksum(skb, family);
   if (!checked) return because(REASONS.badChecksum);
   if ((server.flags & SERVER_AVAILABLE) !== 0) countIn(c.server, u32(skb.len - ETHERNET));
   if (method === METHOD_LOCAL) return because(REASONS.local);
@@ -74,25 +84,33 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (method === METHOD_TUNNEL) return enterTunnel(skb, c.server);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (method === METHOD_MASQ) {
-    if (!translate(skb, family, DESTINATION, SOURCE, c.real, c.realPort)) return because(REASONS.truncated);
-  } else {
+  if (!translates) {
     family.finish(ip, 0);
+    return sendTo(skb, family, server.route);
   }
-  return sendTo(skb, family, server.route);
+  let changed: u32 = readdress(skb, family, DESTINATION, SOURCE, c.real, c.realPort);
+  if (method === METHOD_FULLNAT) {
+    const end = localEnds.at(c.number);
+    if (end === null) return because(REASONS.corrupt);
+    changed = fold32(changed + readdress(skb, family, SOURCE, DESTINATION, end.address, end.port));
+  }
+  return finish(skb, family, changed) ? sendTo(skb, family, server.route) : because(REASONS.truncated);
 }
 
 function toClient(skb: Skb, family: Family, c: Connection): number {
-  if ((c.flags & METHOD_MASK) !== METHOD_MASQ) return because(REASONS.reply);
+  const method = c.flags & METHOD_MASK;
+  const fullnat = method === METHOD_FULLNAT;
+  if (method !== METHOD_MASQ && !fullnat) return because(REASONS.reply);
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  if (ip.timeToLive <= 1) return because(REASONS.replyOutlived);
+  if (ip.timeToLive <= 1) return fullnat ? because(REASONS.timeToLive) : because(REASONS.replyOutlived);
   if (!hasRightChecksum(skb, family)) return because(REASONS.badChecksum);
   const server = servers.at(c.server);
   if (server !== null && (server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  if (!translate(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort)) return because(REASONS.truncated);
-  return sendTo(skb, family, c.route);
+  let changed: u32 = readdress(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort);
+  if (fullnat) changed = fold32(changed + readdress(skb, family, DESTINATION, SOURCE, c.client, c.clientPort));
+  return finish(skb, family, changed) ? sendTo(skb, family, c.route) : because(REASONS.truncated);
 }
 
 /** Whether the ICMP message is all there and its checksum is right. */
@@ -106,8 +124,28 @@ function hasRightChecksum(skb: Skb, family: Family): boolean {
   return finishSum(family.icmpSum(ip, length) + sumOf(skb, at, length)) === 0;
 }
 
-/** The message's `side` becomes `to`, and so does the other side of the packet that it quotes, with its port. */
-function translate(skb: Skb, family: Family, side: Side, other: Side, to: Address6, port: be16): boolean {
+/**
+ * The message's `side` becomes `to`, and so does the other side of the packet that it quotes, with its port. Says how the sum
+ * of the outer header changes; the checksums are made by `finish`.
+ */
+function readdress(skb: Skb, family: Family, side: Side, other: Side, to: Address6, port: be16): u32 {
+  const ip = skb.header(family.Header, ETHERNET);
+  if (ip === null) return 0;
+  const at = family.transport(ip) + ICMP;
+  const quoted = skb.header(family.Header, at);
+  if (quoted === null) return 0;
+  const ports = skb.header(Ports, at - ETHERNET + family.transport(quoted));
+  if (ports === null) return 0;
+  const address = side.address(ip);
+  const difference = family.difference(address, to);
+  family.narrow(address, to);
+  family.narrow(other.address(quoted), to);
+  other.setPort(ports, port);
+  return u32(difference);
+}
+
+/** A message with new addresses: one hop less, and its checksums made anew. */
+function finish(skb: Skb, family: Family, difference: u32): boolean {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return false;
   const at = family.transport(ip);
@@ -115,15 +153,8 @@ function translate(skb: Skb, family: Family, side: Side, other: Side, to: Addres
   const quoted = skb.header(family.Header, at + ICMP);
   if (icmp === null || quoted === null) return false;
   const inner = family.transport(quoted) - ETHERNET;
-  const ports = skb.header(Ports, at + ICMP + inner);
-  if (ports === null) return false;
   const length = u32(family.length(ip) + ETHERNET - at) & 0xffff;
-  const address = side.address(ip);
-  const difference = family.difference(address, to);
-  family.narrow(address, to);
   family.finish(ip, difference);
-  family.narrow(other.address(quoted), to);
-  other.setPort(ports, port);
   if (family.number === AF_INET) {
     quoted.checksum = rawBe16(0);
     quoted.checksum = rawBe16(finishSum(sumOf(skb, at + ICMP, inner)) & 0xffff);

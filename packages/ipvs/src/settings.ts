@@ -52,6 +52,9 @@ export const Settings = struct('settings', {
   services6: u32,
   /** 1 where rules give packets a firewall mark (service/mark.ts). */
   markRules: u32,
+  /** Local ports of FULLNAT: the first, and how many. */
+  firstLocalPort: u32,
+  localPorts: u32,
   /** 1: packets go straight into the network namespaces behind local veth pairs (forward/peer.ts). */
   localPeers: u32,
   /** 1 where real servers may open connections (outgoing.ts). */

@@ -17,8 +17,10 @@ export const UNRELATED = 6;
 export const ORPHAN = 7;
 export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
-export const ENGINE = 10;
-export const OUTGOING = 11;
+/** Both ends of the packet are rewritten (forward/fullnat.ts). */
+export const FULLNAT = 10;
+export const ENGINE = 11;
+export const OUTGOING = 12;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -31,6 +33,10 @@ export const Errand = struct('errand', {
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
   reserved: u8,
+  /** FULLNAT: number of the connection, which way the packet goes, and where its transport header lies. */
+  connection: u32,
+  direction: u32,
+  transport: u32,
   /** Number plus one of the entry that ends with this packet (one-packet scheduling); 0: none does. */
   once: u32,
 });

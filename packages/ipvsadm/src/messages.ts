@@ -105,5 +105,6 @@ const anyRefusal: Readonly<Record<ErrorCode, string>> = {
 };
 
 export function refusal(operation: Operation, error: DirectorError): string {
+  if (error.ours) return error.message;
   return refusals[operation][error.code] ?? anyRefusal[error.code];
 }

@@ -1,7 +1,7 @@
 /**
  * `-S`: the table as the commands that would build it. The original forgets thresholds and the order of real servers,
- * and prints marks above 2^31 as it cannot read them; `--complete` says all that, at the price of words the original
- * does not read back (none unless FULLNAT is used).
+ * and prints marks above 2^31 as it cannot read them; `--complete` says all that. What the original has no words for, FULLNAT
+ * and its local addresses, is always saved.
  */
 import { fullMask, type RealServer, type VirtualService } from '@ipvsd/director';
 import type { Label } from './labels.ts';
@@ -19,7 +19,7 @@ export function formatSave(services: readonly VirtualService[], options: SaveOpt
   for (const service of sortServices(services)) {
     const name = serviceWords(service, options);
     text += `-A ${name}${settingsWords(service, options)}\n`;
-    if (options.complete) for (const address of service.localAddresses) text += `-P ${name} -z ${address}\n`;
+    for (const address of service.localAddresses) text += `-P ${name} -z ${address}\n`;
     // Each new real server goes to the head of the list, so a complete save begins with the oldest.
     const servers = options.complete ? service.realServers.toReversed() : sortServers(service.realServers);
     for (const server of servers) text += `-a ${name} ${serverWords(server, service, options)}\n`;

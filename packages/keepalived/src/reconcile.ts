@@ -5,6 +5,7 @@
 import {
   type Command,
   type Director,
+  type ForwardingMethod,
   familyOf,
   noFigures,
   realServerKey,
@@ -14,10 +15,11 @@ import {
   type VirtualService,
 } from '@ipvsd/director';
 import type { Placed, ServiceHealth } from './health/service-health.ts';
+import { mapsPorts } from './model/resolve.ts';
 
 /** A change of nothing else costs one look-up, whatever the size of the table. */
-export function commandsFor(health: ServiceHealth, director: Pick<Director, 'service'>): Command[] {
-  const placed = health.placed();
+export function commandsFor(health: ServiceHealth, director: Pick<Director, 'service'>, nowMs = 0): Command[] {
+  const placed = health.placed(nowMs);
   return health.virtualServer.services.flatMap((id) => {
     const wanted = wantedService(id, health, placed);
     // The order of real servers is the director's own: no command says it.
@@ -58,16 +60,16 @@ export function wantedService(
     id,
     ...virtualServer.settings,
     realServers: [...servers.values()].reverse(),
-    localAddresses: [],
+    localAddresses: virtualServer.localAddresses.filter((address) => familyOf(address) === id.family),
     stats: noFigures,
     rates: noFigures,
   };
 }
 
 /** Each member of a group has its own port, which DR and TUN cannot change and NAT takes where none is configured. */
-function portFor(id: ServiceId, port: number, forwarding: string): number {
+function portFor(id: ServiceId, port: number, forwarding: ForwardingMethod): number {
   const servicePort = id.kind === 'address' ? id.port : 0;
-  return forwarding === 'masq' && port !== 0 ? port : servicePort;
+  return mapsPorts(forwarding) && port !== 0 ? port : servicePort;
 }
 
 export function serviceKeys(healths: Iterable<ServiceHealth>): Map<string, ServiceId> {

@@ -251,14 +251,3 @@ describe('IPv6', () => {
     expect(down.frame).toMatchObject({ source: '2001:db8::10', sourcePort: 80, valid: true });
   });
 });
-
-describe('FULLNAT', () => {
-  test('is refused rather than forwarded as something else', () => {
-    director.execute({ kind: 'addService', service, settings: settings('rr') });
-    const server = { address: '192.168.45.2', port: 80 };
-    const add = () =>
-      director.execute({ kind: 'addServer', service, server, settings: { ...masq(), forwarding: 'fullnat' } });
-    expect(add).toThrow(/FULLNAT is not forwarded yet/);
-    expect(director.service(service)!.realServers).toEqual([]);
-  });
-});

@@ -18,12 +18,12 @@ import {
 import {
   attachTc,
   BpfLink,
+  detachTc,
   type FeatureName,
   hasFeature,
   KernelMap,
   KernelProgram,
   loadCollection,
-  openTcAttachment,
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
 import {
@@ -253,17 +253,8 @@ export class KernelPlane implements Plane {
   }
 
   #detachFrom(ifindex: number): void {
-    if (hasFeature('tcx')) {
-      const path = `${this.folder}/${linkPin(ifindex)}`;
-      if (existsSync(path)) openTcAttachment(path).detach();
-      if (existsSync(path)) unlinkSync(path);
-      return;
-    }
-    withRoutes(undefined, (routes) => {
-      routes.deleteBpfFilter(ifindex, 'ingress', INGRESS_PRIORITY);
-      const others = routes.bpfFilters(ifindex, 'ingress').length + routes.bpfFilters(ifindex, 'egress').length;
-      if (others === 0) routes.deleteClsact(ifindex);
-    });
+    const pin = `${this.folder}/${linkPin(ifindex)}`;
+    detachTc({ ifindex, direction: 'ingress', priority: INGRESS_PRIORITY, pin });
   }
 
   /** Let go of what this process holds; the director lives on. */
@@ -280,13 +271,11 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot for each. */
-const sizesFor = (maxConnections: number): Record<string, number> => ({
-  connections: maxConnections + reservedFor(maxConnections),
-  free_slots: maxConnections + reservedFor(maxConnections),
-  idle_rules: maxConnections + reservedFor(maxConnections),
-  flows4: 2 * (maxConnections + reservedFor(maxConnections)),
-});
+/** Two flows a connection, and a free slot and a local end for each. */
+function sizesFor(maxConnections: number): Record<string, number> {
+  const places = maxConnections + reservedFor(maxConnections);
+  return { connections: places, free_slots: places, local_ends: places, idle_rules: places, flows4: 2 * places };
+}
 
 function specOf(definition: MapDefinition): MapSpec {
   const { type, name, keySize, valueSize, maxEntries, flags } = definition;

@@ -17,10 +17,11 @@ import {
   TICK_NS,
   traffic,
 } from '@ipvsd/ipvs';
+import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
-import { DirectorError } from '../errors.ts';
+import type { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
   type RealServerId,
@@ -35,6 +36,7 @@ import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
+import { writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
 import { SchedulerNames } from './scheduler-names.ts';
@@ -82,7 +84,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       const before = this.#readFor(commands);
       const document = readDocument(this.plane.store(registry));
       const draft = new TableDraft(tableOf(before, document), this.#environment);
-      const errors = commands.map((command) => notForwarded(command) ?? draft.apply(command));
+      const errors = commands.map((command) => draft.apply(command));
       if (atomic && errors.some((error) => error !== undefined)) return errors;
       this.#write(before, draft.finish(), document, editedServers(commands, errors));
       for (const [i, command] of commands.entries()) {
@@ -100,8 +102,15 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   service(id: ServiceId): VirtualService | undefined {
     this.#schedulers.refresh();
     const stored = this.#stored.read(id);
-    const document = readDocument(this.plane.store(registry));
-    return stored && withLocalAddresses(stored.service, document);
+    return stored?.service;
+  }
+
+  /** Real servers may not change their numbers meanwhile. */
+  reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
+    this.plane.exclusively(() => {
+      const stored = this.#stored.read(id);
+      if (stored !== undefined) writeLoads(this.plane, stored, byAddress, this.#ticks());
+    });
   }
 
   *connections(): Iterable<ConnectionEntry> {
@@ -182,6 +191,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     edited: ReadonlySet<string>,
   ): void {
     const allocator = new Allocator(this.plane.store(allocation));
+    this.#stored.begin();
     for (const [key, stored] of before) {
       if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
     }
@@ -192,7 +202,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     }
     allocator.save();
     this.#countServices(before, after);
-    this.#writeDocument(document, after, before);
+    this.#writeDocument(document, after);
   }
 
   /** The data plane works for a family only while it has services. */
@@ -211,18 +221,12 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     if (s.services4 !== four || s.services6 !== six) store.update(KEY, bytesOf(s));
   }
 
-  #writeDocument(before: Document, after: ServiceTable, touched: ReadonlyMap<string, Stored>): void {
+  #writeDocument(before: Document, after: ServiceTable): void {
     const defaults = defaultSysctls();
-    const local = new Map(Object.entries(before.localAddresses));
-    for (const key of touched.keys()) local.delete(key);
-    for (const [key, service] of after.services) {
-      if (service.localAddresses.length > 0) local.set(key, service.localAddresses);
-    }
     const document: Document = {
       timeouts: after.timeouts,
       daemons: after.daemons,
       sysctls: Object.fromEntries([...after.sysctls].filter(([name, value]) => defaults.get(name) !== value)),
-      localAddresses: Object.fromEntries(local),
       schedulers: before.schedulers,
     };
     if (JSON.stringify(document) === JSON.stringify(before)) return;
@@ -250,22 +254,9 @@ function editedServers(
   return edited;
 }
 
-/** What the table can say and the packet path cannot do yet is refused, not forwarded some other way. */
-function notForwarded(command: Command): DirectorError | undefined {
-  const adds = command.kind === 'addServer' || command.kind === 'editServer';
-  if (!adds || command.settings.forwarding !== 'fullnat') return undefined;
-  return new DirectorError('ENOPROTOOPT', `Cannot ${command.kind}: FULLNAT is not forwarded yet, use NAT, DR or TUN`);
-}
-
 function tableOf(stored: ReadonlyMap<string, Stored>, document: Document): ServiceTable {
-  const services = new Map([...stored].map(([key, { service }]) => [key, withLocalAddresses(service, document)]));
+  const services = new Map([...stored].map(([key, { service }]) => [key, service]));
   return { services, timeouts: document.timeouts, daemons: document.daemons, sysctls: sysctlsOf(document) };
-}
-
-/** The service itself where it has none, so that an untouched service stays the same value. */
-function withLocalAddresses(service: VirtualService, document: Document): VirtualService {
-  const localAddresses = document.localAddresses[serviceKey(service.id)];
-  return localAddresses === undefined ? service : { ...service, localAddresses };
 }
 
 const sysctlsOf = (document: Document): ReadonlyMap<string, string> =>

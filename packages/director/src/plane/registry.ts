@@ -1,9 +1,8 @@
 /**
- * What operators set and packets do not ask for: sync daemons, the texts of sysctls, timeouts as typed, local addresses. One
+ * What operators set and packets do not ask for: sync daemons, the texts of sysctls, timeouts as typed. One
  * JSON document in one map value, so that everything a director knows lies in the kernel and none of it in a file.
  */
 import { array, type MapStore, single, struct, u8, u32 } from '@ipvsd/bpf';
-import type { Address } from '../address.ts';
 import type { SyncDaemon, Timeouts } from '../model.ts';
 
 const SIZE = 65_536;
@@ -16,13 +15,11 @@ export interface Document {
   readonly daemons: readonly SyncDaemon[];
   /** Only those that differ from the default. */
   readonly sysctls: Readonly<Record<string, string>>;
-  /** By `serviceKey`; only where there are any. */
-  readonly localAddresses: Readonly<Record<string, readonly Address[]>>;
   /** Operators' own schedulers, by name: the place of the program in the table `schedulers`, and its source. */
   readonly schedulers?: Readonly<Record<string, { readonly number: number; readonly file: string }>> | undefined;
 }
 
-const EMPTY: Document = { timeouts: { tcp: 900, tcpFin: 120, udp: 300 }, daemons: [], sysctls: {}, localAddresses: {} };
+const EMPTY: Document = { timeouts: { tcp: 900, tcpFin: 120, udp: 300 }, daemons: [], sysctls: {} };
 
 const KEY = new Uint8Array(4);
 

@@ -36,6 +36,9 @@ export function fillSettings(s: Settings, sysctls: ReadonlyMap<string, string>, 
   }
   s.memoryThreshold = number('amemthresh');
   s.dropRate = number('am_droprate');
+  const [lowest = 0, highest = 0] = sysctls.get('local_port_range')!.split('\t').map(Number);
+  s.firstLocalPort = lowest;
+  s.localPorts = highest - lowest + 1;
   s.localPeers = number('local_peers');
   s.runEstimation = number('run_estimation');
   s.localityExpiration = ticksOf(Math.max(0, Number(sysctls.get('lblc_expiration')))) >>> 0;

@@ -1,6 +1,16 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
 import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
-import { parseFrame, reservedFor, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
+import {
+  Count,
+  type ParsedFrame,
+  parseFrame,
+  REASON_LIST,
+  reasons,
+  reservedFor,
+  sweep,
+  tcpFrame,
+  udpFrame,
+} from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
 import { MapDirector } from '../plane/map-director.ts';
@@ -44,7 +54,15 @@ export class NodeBench {
       now: () => this.now,
       random,
       route,
-      maxEntries: { connections: entries, servers: 4096, traffic: 4096, free_slots: entries },
+      maxEntries: {
+        connections: entries,
+        servers: 4096,
+        traffic: 4096,
+        loads: 4096,
+        opened: 4096,
+        free_slots: entries,
+        local_ends: entries,
+      },
     });
     this.director = new MapDirector(this.plane);
     this.director.writeSettings(undefined, maxConnections);
@@ -62,6 +80,20 @@ export class NodeBench {
     if (this.plane.receive(skb) !== TC_ACT_REDIRECT) return undefined;
     const { protocol, destination } = parseFrame(skb.bytes);
     return protocol === 1 ? undefined : destination;
+  }
+
+  /** Any frame: the verdict, and the packet as it leaves. */
+  receive(frame: Uint8Array): { readonly verdict: number; readonly frame: ParsedFrame; readonly bytes: Uint8Array } {
+    const skb = new NodeSkb(frame);
+    const verdict = this.plane.receive(skb);
+    return { verdict, frame: parseFrame(skb.bytes), bytes: skb.bytes };
+  }
+
+  /** How often a packet was counted under this reason. */
+  count(reason: string): number {
+    const index = REASON_LIST.findIndex(({ name }) => name === reason);
+    const [value] = this.plane.store(reasons).lookupPerCpu(new Uint8Array(Uint32Array.of(index).buffer));
+    return Number(Count.on(value!).packets);
   }
 
   reply(from: string, fromPort: number, client: string, port: number, flags: string): void {

@@ -102,25 +102,31 @@ function realServers(id: ServiceId): fc.Arbitrary<RealServer> {
   });
 }
 
-export const virtualServices: fc.Arbitrary<VirtualService> = serviceIds.chain((id) => {
-  const mayBeOnePacket = id.kind === 'fwmark' || id.protocol === 'udp';
-  const persistence = fc.record({
-    timeoutSeconds: fc.integer({ min: 1, max: 2678400 }),
-    netmask: id.family === 'ipv4' ? fc.integer({ min: 0, max: fullMask.ipv4 }) : fc.integer({ min: 1, max: 128 }),
-  });
-  return fc.record({
-    id: fc.constant(id),
-    scheduler: fc.constantFrom(...builtInSchedulers),
-    schedulerFlags: fc.nat(7),
-    persistence: id.kind === 'address' && id.port === 0 ? persistence : fc.option(persistence),
-    persistenceEngine: fc.option(fc.constant('sip')),
-    onePacket: mayBeOnePacket ? fc.boolean() : fc.constant(false),
-    realServers: fc.uniqueArray(realServers(id), { selector: realServerKey, maxLength: 8 }),
-    localAddresses: fc.uniqueArray(unicastOf[id.family], { maxLength: 3 }),
-    stats: fc.constant(noFigures),
-    rates: fc.constant(noFigures),
-  });
-});
+export const virtualServices: fc.Arbitrary<VirtualService> = serviceIds
+  .chain((id) => {
+    const mayBeOnePacket = id.kind === 'fwmark' || id.protocol === 'udp';
+    const persistence = fc.record({
+      timeoutSeconds: fc.integer({ min: 1, max: 2678400 }),
+      netmask: id.family === 'ipv4' ? fc.integer({ min: 0, max: fullMask.ipv4 }) : fc.integer({ min: 1, max: 128 }),
+    });
+    return fc.record({
+      id: fc.constant(id),
+      scheduler: fc.constantFrom(...builtInSchedulers),
+      schedulerFlags: fc.nat(7),
+      persistence: id.kind === 'address' && id.port === 0 ? persistence : fc.option(persistence),
+      persistenceEngine: fc.option(fc.constant('sip')),
+      onePacket: mayBeOnePacket ? fc.boolean() : fc.constant(false),
+      realServers: fc.uniqueArray(realServers(id), { selector: realServerKey, maxLength: 8 }),
+      localAddresses: fc.uniqueArray(unicastOf[id.family], { maxLength: 3 }),
+      stats: fc.constant(noFigures),
+      rates: fc.constant(noFigures),
+    });
+  })
+  .map((service) => ({
+    ...service,
+    // FULLNAT and one-packet scheduling exclude each other.
+    onePacket: service.onePacket && service.realServers.every(({ forwarding }) => forwarding !== 'fullnat'),
+  }));
 
 export const serviceTables: fc.Arbitrary<ServiceTable> = fc
   .record({

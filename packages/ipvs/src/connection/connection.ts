@@ -56,7 +56,7 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
-  /** Its own number, for what lies beside it (connection/idle.ts). */
+  /** Its own number, for what lies beside it (connection/local-end.ts). */
   number: u32,
   /** Back to the client. */
   route: Route,

@@ -4,12 +4,12 @@
  * Several CPUs may handle packets of one connection at once. A state changes by compare-and-exchange, and only who wins moves
  * the real server's counters, so that they always add up.
  */
-import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32 } from '@ipvsd/bpf';
+import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32, type ViewOf } from '@ipvsd/bpf';
 import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
 import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
-import { type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
+import { METHOD_FULLNAT, METHOD_MASQ, type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
 import { now as clock, exactNow, ticksOf } from '../settings.ts';
 import {
   ASSURED,
@@ -25,6 +25,7 @@ import {
   TEMPLATE,
 } from './connection.ts';
 import { announceEnd, endIdleRule } from './idle.ts';
+import { localEnds } from './local-end.ts';
 import type { Opening } from './opening.ts';
 
 /**
@@ -52,17 +53,10 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
   family.narrow(key.destination, c.virtual);
   const flow = stack(Flow, { connection: index, direction: REQUEST });
   if (family.flows.update(key, flow, NO_EXIST) !== 0) return false;
-  if (!template) {
-    // A reply bears the real server's address where NAT is to change it, the virtual service's own otherwise.
-    const translated = (c.flags & METHOD_MASK) === 0;
-    const back = stack(family.Tuple, {
-      sourcePort: translated ? c.realPort : c.virtualPort,
-      destinationPort: c.clientPort,
-      protocol: c.protocol,
-    });
-    if (translated) family.narrow(back.source, c.real);
-    else family.narrow(back.source, c.virtual);
-    family.narrow(back.destination, c.client);
+  // Under FULLNAT replies find it already: that is how it took its local port.
+  if (!template && (c.flags & METHOD_MASK) !== METHOD_FULLNAT) {
+    const back = stack(family.Tuple);
+    tupleOfReplies(family, back, c);
     flow.direction = REPLY;
     // Where two virtual services lead one client port to one real server, the newest connection gets the replies.
     family.flows.update(back, flow, ANY);
@@ -94,18 +88,40 @@ function leaveFrom(family: Family, c: Connection, index: u32): void {
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
   if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
-  if (template) return;
-  const translated = (c.flags & METHOD_MASK) === 0;
-  const back = stack(family.Tuple, {
-    sourcePort: translated ? c.realPort : c.virtualPort,
-    destinationPort: c.clientPort,
-    protocol: c.protocol,
-  });
+  if (!template) forgetReplies(family, c, index);
+}
+
+/** Replies do not find it; its local port, if it has one, is free. */
+function forgetReplies(family: Family, c: Connection, index: u32): void {
+  const back = stack(family.Tuple);
+  tupleOfReplies(family, back, c);
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) {
+    const end = localEnds.at(index);
+    if (end === null) return;
+    family.narrow(back.destination, end.address);
+    back.destinationPort = end.port;
+  }
+  const flow = family.flows.lookup(back);
+  if (flow !== null && flow.connection === index) family.flows.delete(back);
+}
+
+/** A reply bears the real server's address where NAT is to change it, the virtual service's own otherwise. */
+function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connection): void {
+  const method = c.flags & METHOD_MASK;
+  const translated = method === METHOD_MASQ || method === METHOD_FULLNAT;
+  back.sourcePort = translated ? c.realPort : c.virtualPort;
+  back.destinationPort = c.clientPort;
+  back.protocol = c.protocol;
   if (translated) family.narrow(back.source, c.real);
   else family.narrow(back.source, c.virtual);
   family.narrow(back.destination, c.client);
-  const flow = family.flows.lookup(back);
-  if (flow !== null && flow.connection === index) family.flows.delete(back);
+}
+
+/** A connection that took a local port and was not let in gives it back. */
+export function returnLocalPort(c: Connection, index: u32): void {
+  if ((c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
+  if (c.family === AF_INET) forgetReplies(IPV4, c, index);
+  else forgetReplies(IPV6, c, index);
 }
 
 /**

@@ -1,8 +1,11 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
 import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { IPV4, IPV6 } from '../family.ts';
+import { AF_INET } from '../packet/address.ts';
 import { IPPROTO_UDP } from '../packet/headers.ts';
 import {
   METHOD_BYPASS,
+  METHOD_FULLNAT,
   METHOD_MASQ,
   NONE,
   type RealServer,
@@ -28,7 +31,8 @@ import {
   takeSlot,
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
-import { bind, enter } from './lifecycle.ts';
+import { bind, enter, returnLocalPort } from './lifecycle.ts';
+import { takeLocalEnd } from './local-end.ts';
 import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -41,9 +45,10 @@ const INITIAL_TIMEOUT = ticksOf(3);
 export function makeConnection(service: Service, opening: Opening, chosen: u32, port: be16, controller: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP;
   const method: u8 = u8(server.method & 7);
-  const unseen: u32 = method === METHOD_MASQ ? 0 : NO_OUTPUT;
+  const fullnat = method === METHOD_FULLNAT;
+  const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
+  const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
   const index = fill(
     opening,
     chosen,
@@ -56,6 +61,16 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
+  if (fullnat) {
+    const refused =
+      opening.family === AF_INET
+        ? takeLocalEnd(IPV4, c, service.index, service.locals)
+        : takeLocalEnd(IPV6, c, service.index, service.locals);
+    if (refused !== 0) {
+      giveUp(c, index);
+      return refused;
+    }
+  }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
   if (controller !== 0) {
@@ -146,6 +161,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 /** Another CPU was first, or the table of flows is full. */
 function giveUp(c: Connection, index: u32): u32 {
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
+  returnLocalPort(c, index);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -45,5 +45,8 @@ export const planOf = (): Plan | null => plans.at(0);
 export const NO_SERVER = 0xffff_fff1;
 /** There is no room for the entry. */
 export const TABLE_FULL = 0xffff_fff2;
+/** FULLNAT: the service has no local address; all local ports towards the real server are taken. */
+export const NO_LOCAL_ADDRESS = 0xffff_fff3;
+export const NO_LOCAL_PORT = 0xffff_fff4;
 /** Greater numbers are answers. */
 export const LAST_CONNECTION = 0xffff_ffef;

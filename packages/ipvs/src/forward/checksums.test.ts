@@ -1,4 +1,4 @@
-import { htons, NodeSkb, World } from '@ipvsd/bpf';
+import { htons, NodeSkb, raw, World } from '@ipvsd/bpf';
 import { expect, test } from 'vitest';
 import { IPV4 } from '../family.ts';
 import { parseFrame, udpFrame } from '../frame/frame.ts';
@@ -61,7 +61,7 @@ test.each([0, 1, 7, 31, 32, 100, 1001])('a UDP checksum of 0 becomes a real one 
   world.runTc(
     {
       run: (packet) => {
-        mendUdp(packet, IPV4, TRANSPORT, 0, htons(53), htons(53));
+        mendUdp(packet, IPV4, TRANSPORT, 0, raw(htons(53)), raw(htons(53)));
         return 0;
       },
     },

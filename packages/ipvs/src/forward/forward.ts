@@ -3,12 +3,13 @@ import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from '../connection/connection.ts';
 import { endOnce } from '../connection/once.ts';
 import { because, REASONS } from '../counters.ts';
-import type { Family } from '../family.ts';
+import { type Family, REQUEST } from '../family.ts';
 import type { Ipv4, Ports } from '../packet/headers.ts';
-import { METHOD_LOCAL, METHOD_MASQ, METHOD_TUNNEL, type RealServer } from '../service/service.ts';
+import { METHOD_FULLNAT, METHOD_LOCAL, METHOD_MASQ, METHOD_ROUTE, type RealServer } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { errandOf, stages, TUNNEL } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
+import { enterFullnat } from './fullnat.ts';
 import { DESTINATION, rewrite } from './nat.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
 
@@ -23,12 +24,16 @@ export function forward(
   protocol: u32,
 ): number {
   const method = c.flags & METHOD_MASK;
-  if (method === METHOD_LOCAL) return because(REASONS.local);
+  // Most packets by far are of NAT or DR: one question for all others.
+  const another = method !== METHOD_MASQ && method !== METHOD_ROUTE;
+  if (another && method === METHOD_LOCAL) return because(REASONS.local);
   if (ip.timeToLive <= 1) {
     because(REASONS.timeToLive);
     return answerWith(skb, family, TIME_EXCEEDED, 0);
   }
-  if (method === METHOD_TUNNEL) return enterTunnel(skb, c.server);
+  if (another) {
+    return method === METHOD_FULLNAT ? enterFullnat(skb, c, REQUEST, transport) : enterTunnel(skb, c.server);
+  }
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   const tooLong = isTooLong(skb, server.route);
   if (tooLong && family.isWhole(ip)) {

@@ -7,6 +7,7 @@
 import { BPF_F_PSEUDO_HDR, type be16, l4CsumReplace, raw, type Skb, type u32, type ViewOf } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address4, Address6 } from '../packet/address.ts';
+import { fold32 } from '../packet/checksum.ts';
 import { IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, type Ports } from '../packet/headers.ts';
 import { mendSctp } from './sctp-checksum.ts';
 import { mendUdp } from './udp-checksum.ts';
@@ -41,13 +42,54 @@ export function rewrite(
   family.finish(ip, difference);
   if (protocol === IPPROTO_UDP) {
     side.setPort(ports, toPort);
-    mendUdp(skb, family, transport, difference, oldPort, toPort);
+    mendUdp(skb, family, transport, difference, raw(oldPort), raw(toPort));
   } else if (protocol === IPPROTO_SCTP && oldPort !== toPort) {
     // Addresses do not enter SCTP's checksum.
     side.setPort(ports, toPort);
     mendSctp(skb, family, transport, side.firstBytes, oldPort, toPort);
   }
 }
+
+/** The same for both sides at once. */
+export function rewriteBoth(
+  skb: Skb,
+  family: Family,
+  ip: ViewOf<typeof Ipv4>,
+  ports: Ports,
+  transport: u32,
+  source: Address6,
+  sourcePort: be16,
+  destination: Address6,
+  destinationPort: be16,
+  protocol: u32,
+): void {
+  const oldSourcePort = ports.sourcePort;
+  const oldDestinationPort = ports.destinationPort;
+  const difference = fold32(family.difference(ip.source, source) + family.difference(ip.destination, destination));
+  family.narrow(ip.source, source);
+  family.narrow(ip.destination, destination);
+  family.finish(ip, difference);
+  ports.sourcePort = sourcePort;
+  ports.destinationPort = destinationPort;
+  if (protocol === IPPROTO_SCTP) {
+    if (oldSourcePort !== sourcePort) mendSctp(skb, family, transport, 1, oldSourcePort, sourcePort);
+    if (oldDestinationPort !== destinationPort)
+      mendSctp(skb, family, transport, 0, oldDestinationPort, destinationPort);
+    return;
+  }
+  const old = wordOf(oldSourcePort, oldDestinationPort);
+  const next = wordOf(sourcePort, destinationPort);
+  if (protocol === IPPROTO_UDP) {
+    mendUdp(skb, family, transport, difference, old, next);
+    return;
+  }
+  const checksum = transport + TCP_CHECKSUM;
+  l4CsumReplace(skb, checksum, 0, difference, BPF_F_PSEUDO_HDR);
+  l4CsumReplace(skb, checksum, old, next, 4);
+}
+
+/** Two ports as they lie in the packet. */
+const wordOf = (first: be16, second: be16): number => raw(first) + raw(second) * 0x1_0000;
 
 /** Offset of the checksum in the TCP header. */
 const TCP_CHECKSUM = 16;

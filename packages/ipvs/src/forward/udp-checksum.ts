@@ -2,17 +2,7 @@
  * UDP's checksum after NAT. It may be 0 over IPv4, "the sender made none" (RFC 768); the packet then gets a real one, as from
  * the kernel's IPVS: somebody behind may insist.
  */
-import {
-  BPF_F_MARK_MANGLED_0,
-  BPF_F_PSEUDO_HDR,
-  type be16,
-  htons,
-  l4CsumReplace,
-  raw,
-  rawBe16,
-  type Skb,
-  u32,
-} from '@ipvsd/bpf';
+import { BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, htons, l4CsumReplace, raw, rawBe16, type Skb, u32 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import { ETHERNET, IPPROTO_UDP, MAX_OFFSET, Udp } from '../packet/headers.ts';
 import { finishSum, sumOf } from '../packet/sum.ts';
@@ -20,10 +10,10 @@ import { finishSum, sumOf } from '../packet/sum.ts';
 const UDP_CHECKSUM = 6;
 
 /**
- * Mend it for an address that changed by `difference` and a port; the packet moves.
+ * Mend it for addresses that changed by `difference`, and ports that were `old`, one or both; the packet moves.
  * @subprog
  */
-export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u32, old: be16, next: be16): void {
+export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u32, old: u32, next: u32): void {
   const at = transport & MAX_OFFSET;
   const header = skb.header(Udp, at);
   if (header === null) return;
@@ -35,7 +25,7 @@ export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u3
   }
   const checksum = at + UDP_CHECKSUM;
   l4CsumReplace(skb, checksum, 0, difference, BPF_F_PSEUDO_HDR + BPF_F_MARK_MANGLED_0);
-  if (old !== next) l4CsumReplace(skb, checksum, raw(old), raw(next), 2 + BPF_F_MARK_MANGLED_0);
+  if (old !== next) l4CsumReplace(skb, checksum, old, next, 4 + BPF_F_MARK_MANGLED_0);
 }
 
 /** Sum up the whole datagram and its pseudo header. */

@@ -21,6 +21,8 @@ export interface TcpInit extends FrameInit {
   readonly sequence?: number;
   readonly acknowledgement?: number;
   readonly window?: number;
+  /** A multiple of four bytes, 40 at most. */
+  readonly options?: Uint8Array;
 }
 
 const FLAG_LETTERS = 'FSRPAU';
@@ -28,19 +30,22 @@ const FLAG_LETTERS = 'FSRPAU';
 /** A TCP segment in an Ethernet frame, all checksums right. */
 export function tcpFrame(init: TcpInit): Uint8Array {
   const payload = init.payload ?? new Uint8Array(0);
-  const segment = new Uint8Array(20 + payload.length);
+  const options = init.options ?? new Uint8Array(0);
+  const header = 20 + options.length;
+  const segment = new Uint8Array(header + payload.length);
   const view = new DataView(segment.buffer);
   view.setUint16(0, init.sourcePort);
   view.setUint16(2, init.destinationPort);
   view.setUint32(4, init.sequence ?? 0);
   view.setUint32(8, init.acknowledgement ?? 0);
-  view.setUint8(12, 5 << 4);
+  view.setUint8(12, (header / 4) << 4);
   view.setUint8(
     13,
     [...init.flags].reduce((bits, letter) => bits | (1 << FLAG_LETTERS.indexOf(letter)), 0),
   );
   view.setUint16(14, init.window ?? 65_535);
-  segment.set(payload, 20);
+  segment.set(options, 20);
+  segment.set(payload, header);
   return ipFrame(init, IPPROTO_TCP, segment, 16);
 }
 
@@ -160,6 +165,8 @@ export interface ParsedFrame {
   readonly sequence: number;
   readonly acknowledgement: number;
   readonly timeToLive: number;
+  /** Of TCP; empty for others. */
+  readonly options: Uint8Array;
   readonly payload: Uint8Array;
   /** Header (IPv4) and transport checksums are right. */
   readonly valid: boolean;
@@ -190,6 +197,7 @@ export function parseFrame(frame: Uint8Array): ParsedFrame {
     sequence: tcp ? t.getUint32(4) : 0,
     acknowledgement: tcp ? t.getUint32(8) : 0,
     timeToLive: v4 ? ip[8]! : ip[7]!,
+    options: segment.slice(20, tcp ? (t.getUint8(12) >> 4) * 4 : 20),
     payload: segment.slice(tcp ? (t.getUint8(12) >> 4) * 4 : 8),
     valid,
   };

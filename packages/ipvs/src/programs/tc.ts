@@ -4,6 +4,7 @@ import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
+import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { orphan } from '../orphan.ts';
@@ -17,6 +18,7 @@ import {
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
+  FULLNAT,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
@@ -75,4 +77,8 @@ export const fragments = stages.set(
 export const firstFragments = stages.set(
   FIRST_FRAGMENT,
   tcProgram('ipvsd_1stfragm', (skb) => byFamily(skb, firstFragment)),
+);
+export const fullnatting = stages.set(
+  FULLNAT,
+  tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );

@@ -53,6 +53,8 @@ export const Service = struct('service', {
   era: u32,
   /** Seconds after which a silent connection goes, 0: as its protocol says; and IDLE_RESETS. */
   idleRule: u32,
+  /** How many local addresses it has (connection/local-end.ts). */
+  locals: u32,
 });
 export type Service = ViewOf<typeof Service>;
 

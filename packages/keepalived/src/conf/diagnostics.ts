@@ -51,6 +51,15 @@ const CATALOGUE = {
 
   noRealServers: ['error', (name) => `Virtual server ${name} has no real servers and is ignored`],
   noSuchGroup: ['error', (name) => `There is no virtual_server_group "${name}"; the virtual server is ignored`],
+  noSuchLocalGroup: [
+    'error',
+    (name) => `There is no local_address_group "${name}"; the virtual server has no local addresses`,
+  ],
+  noLocalAddress: [
+    'error',
+    (name, family) =>
+      `Virtual server ${name} forwards by FNAT, and has no local address of ${family}: it serves nobody`,
+  ],
   emptyGroup: ['error', (name) => `Group ${name} has no members; the virtual server is ignored`],
   duplicateService: [
     'error',

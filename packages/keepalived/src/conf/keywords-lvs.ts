@@ -80,7 +80,8 @@ export const checks: Keywords = {
   BFD_CHECK: block('', { name: 'word', alpha: 'bool?' }),
 };
 
-const method = 'choice(NAT|DR|TUN) word*';
+/** FNAT is DPVS's word, as are the local addresses below. */
+const method = 'choice(NAT|DR|TUN|FNAT) word*';
 
 const realServer: Keywords = {
   ...inherited,
@@ -129,6 +130,7 @@ export const virtualServer: Keywords = {
   quorum_down: 'script word? word?',
   inhibit_on_failure: 'bool?',
   weight: 'integer(0..2147483647)',
+  laddr_group_name: 'word',
   sorry_server: 'word word?',
   sorry_server_inhibit: '',
   sorry_server_lvs_method: method,
@@ -139,6 +141,7 @@ export const virtualServer: Keywords = {
 
 export const lvs: Keywords = {
   virtual_server_group: list('word'),
+  local_address_group: list('word'),
   virtual_server: block('word word?', virtualServer),
   SSL: block('', { password: 'word', ca: 'word', certificate: 'word', key: 'word' }),
   track_file: block('word', trackFile()),

@@ -6,7 +6,7 @@ import type { Statement } from './tree.ts';
 import { booleanOf, type Complain, familyWord, readPort, scriptOf, understandInherited } from './understand.ts';
 import { isCheck, understandCheck } from './understand-check.ts';
 
-/** keepalived and ipvsadm know these; a scheduler of the user's own comes through our own configuration. */
+/** keepalived and ipvsadm know these, and `ll` is ours; a scheduler of the user's own comes through our own configuration. */
 const SCHEDULERS = new Set([
   'rr',
   'wrr',
@@ -22,6 +22,7 @@ const SCHEDULERS = new Set([
   'fo',
   'ovf',
   'twos',
+  'll',
 ]);
 
 const FLAGS: Readonly<Record<string, readonly [flag: number, scheduler: string | undefined]>> = {
@@ -95,6 +96,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
       return;
     case 'protocol':
       draft.protocol = text.toLowerCase() as 'tcp' | 'udp' | 'sctp';
+      return;
+    case 'laddr_group_name':
+      draft.localGroup = text;
       return;
     case 'ops':
       draft.onePacket = true;
@@ -182,9 +186,10 @@ function assignMethod(words: readonly Word[], complain: Complain, assign: (metho
   if (method) assign(method);
 }
 
-/** `NAT`, `DR`, or `TUN [type ipip|gue|gre [port N] [nocsum|csum|remcsum]]`. */
+/** `NAT`, `DR`, `FNAT`, or `TUN [type ipip|gue|gre [port N] [nocsum|csum|remcsum]]`. */
 function readMethod([kind, ...options]: readonly Word[], complain: Complain): Method | undefined {
   if (kind?.text === 'NAT') return { forwarding: 'masq', tunnel: plainTunnel };
+  if (kind?.text === 'FNAT') return { forwarding: 'fullnat', tunnel: plainTunnel };
   if (kind?.text === 'DR') return { forwarding: 'route', tunnel: plainTunnel };
   let type: TunnelType = 'ipip';
   let port = 0;

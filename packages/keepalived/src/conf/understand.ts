@@ -1,5 +1,5 @@
 /** The LVS part of the tree to drafts: which keyword means what. Defaults are not its business. */
-import { parseAddress } from '@ipvsd/director';
+import { type Address, parseAddress } from '@ipvsd/director';
 import { readAddressRange } from '../model/addresses.ts';
 import type { Script, ScriptUser } from '../model/configuration.ts';
 import { type Drafts, emptyDrafts, type GroupMember, type InheritedDraft } from '../model/draft.ts';
@@ -53,6 +53,15 @@ function understandStatement(statement: Statement, drafts: Drafts, complain: Com
         });
       return;
     }
+    case 'local_address_group': {
+      if (drafts.localGroups.has(name)) complain('duplicateGroup', keyword.position, name);
+      else
+        drafts.localGroups.set(
+          name,
+          block.flatMap((line) => readLocalAddresses(line, complain)),
+        );
+      return;
+    }
     case 'virtual_server': {
       const draft = understandVirtualServer(statement, complain);
       if (draft) drafts.virtualServers.push(draft);
@@ -94,6 +103,9 @@ function understandGlobal(
       return;
     case 'enable_script_security':
       global.scriptSecurity = true;
+      return;
+    case 'reload_check_config':
+      global.reloadCheck = first === undefined || booleanOf(first);
       return;
     case 'rs_init_notifies':
       global.initNotifies = true;
@@ -151,6 +163,15 @@ function readSyncDaemon(keyword: Word, words: readonly Word[], global: Drafts['g
     ...(ttl !== undefined && { ttl }),
     ...(group !== undefined && { group }),
   };
+}
+
+/** An address or a range of them, and in DPVS the interface; routes say that here. */
+function readLocalAddresses({ keyword }: Statement, complain: Complain): readonly Address[] {
+  const range = readAddressRange(keyword.text);
+  if (range !== undefined && !('wrong' in range)) return range;
+  if (range !== undefined) complain(range.wrong, keyword.position, keyword.text);
+  else complain('invalidValue', keyword.position, 'local_address_group', keyword.text, 'an address or a range');
+  return [];
 }
 
 function readMember({ keyword, arguments: words }: Statement, complain: Complain): GroupMember[] {

@@ -64,6 +64,7 @@ describe.skipIf(!installed)(
 
     for (const { name, conf } of cases) {
       test(name, (context) => {
+        if (name.startsWith('dpvs-')) context.skip('it has words of DPVS');
         const path = join(scratch, name);
         writeFileSync(path, conf);
         const verdict = keepalivedVerdict(path);

@@ -12,11 +12,22 @@ import type {
   Tunnel,
 } from '@ipvsd/director';
 import type { Position } from '../conf/source.ts';
-import type { CheckKind, HttpUrl, Script, ScriptUser, TlsSettings, TrackFile, UdpReply } from './configuration.ts';
+import type {
+  CheckKind,
+  HttpUrl,
+  LoadFeedback,
+  Script,
+  ScriptUser,
+  TlsSettings,
+  TrackFile,
+  UdpReply,
+} from './configuration.ts';
 
 export interface Drafts {
   global: GlobalDraft;
   readonly groups: Map<string, GroupDraft>;
+  /** Local addresses of FULLNAT, by the name of their group. */
+  readonly localGroups: Map<string, readonly Address[]>;
   readonly virtualServers: VirtualServerDraft[];
   readonly trackFiles: Map<string, TrackFile>;
   readonly bfdInstances: Set<string>;
@@ -31,6 +42,7 @@ export interface GlobalDraft {
   notifyFifo?: string;
   lvsNotifyFifo?: string;
   initNotifies?: boolean;
+  reloadCheck?: boolean;
   scriptSecurity?: boolean;
   logAllFailures?: boolean;
   tls?: TlsSettings;
@@ -74,6 +86,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   scheduler?: string;
   schedulerFlags?: number;
   method?: Method;
+  /** Local addresses of FULLNAT: the name of their group. */
+  localGroup?: string;
   onePacket?: boolean;
   /** Not keepalived's: seconds, and whether both ends are told. */
   idle?: IdleRule;
@@ -92,6 +106,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   sorryServer?: { readonly address: Address; readonly port: number; readonly position: Position };
   sorryInhibit?: boolean;
   sorryMethod?: Method;
+  load?: LoadFeedback;
+  slowStartMs?: number;
 }
 
 export interface RealServerDraft extends InheritedDraft {
@@ -160,5 +176,12 @@ export interface CheckDraft extends InheritedDraft {
 }
 
 export function emptyDrafts(): Drafts {
-  return { global: {}, groups: new Map(), virtualServers: [], trackFiles: new Map(), bfdInstances: new Set() };
+  return {
+    global: {},
+    groups: new Map(),
+    localGroups: new Map(),
+    virtualServers: [],
+    trackFiles: new Map(),
+    bfdInstances: new Set(),
+  };
 }

@@ -7,12 +7,13 @@ export function outline({ virtualServers }: Configuration): string {
 }
 
 function outlineService(server: VirtualServer): string {
-  const { settings, realServers, sorryServer, services } = server;
+  const { settings, realServers, localAddresses, sorryServer, services } = server;
   const lines = [`${server.name} ${outlineSettings(server)}\n`];
   if (services.length > 1 || services[0]?.kind === 'fwmark') {
     for (const id of services) lines.push(`  = ${outlineId(id)}\n`);
   }
   if (settings.persistenceEngine) lines.push(`  engine ${settings.persistenceEngine}\n`);
+  if (localAddresses.length > 0) lines.push(`  local ${localAddresses.join(' ')}\n`);
   for (const real of realServers) lines.push(outlineServer(real));
   if (sorryServer) lines.push(`  sorry ${outlineDestination(sorryServer)}${sorryServer.inhibit ? ' inhibit' : ''}\n`);
   if (server.quorumUp) lines.push(`  quorum_up ${outlineScript(server.quorumUp)}\n`);

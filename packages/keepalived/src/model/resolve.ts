@@ -2,7 +2,16 @@
  * Drafts to a configuration: defaults, inheritance, and the corrections keepalived makes, each with its diagnostic.
  * Nothing here is fatal; what makes no sense is left out and said.
  */
-import { type Family, familyOf, fullMask, plainTunnel, type ServiceId, serviceKey } from '@ipvsd/director';
+import {
+  type Address,
+  type Family,
+  type ForwardingMethod,
+  familyOf,
+  fullMask,
+  plainTunnel,
+  type ServiceId,
+  serviceKey,
+} from '@ipvsd/director';
 import { type Diagnostic, type DiagnosticCode, diagnose } from '../conf/diagnostics.ts';
 import type { Position } from '../conf/source.ts';
 import type { Configuration, GlobalSettings, RealServer, SorryServer, VirtualServer } from './configuration.ts';
@@ -42,6 +51,7 @@ function resolveGlobal(draft: GlobalDraft): GlobalSettings {
     notifyFifo: draft.notifyFifo,
     lvsNotifyFifo: draft.lvsNotifyFifo,
     initNotifies: draft.initNotifies ?? false,
+    reloadCheck: draft.reloadCheck ?? false,
     scriptSecurity: draft.scriptSecurity ?? false,
     tls: draft.tls ?? {},
   };
@@ -100,14 +110,36 @@ function resolveVirtualServer(
       ...(draft.idle && { idle: draft.idle }),
     },
     realServers,
+    localAddresses: resolveLocalAddresses(draft, drafts, services, realServers, name, complain),
     sorryServer: resolveSorryServer(draft, services),
     ...quorum,
     quorumUp: draft.quorumUp,
     quorumDown: draft.quorumDown,
     omega: draft.omega ?? false,
     haSuspend: resolveSuspend(draft, services, name, complain),
+    load: draft.load,
+    slowStartMs: draft.slowStartMs,
     position,
   };
+}
+
+function resolveLocalAddresses(
+  { localGroup, position }: VirtualServerDraft,
+  { localGroups }: Drafts,
+  services: readonly ServiceId[],
+  realServers: readonly RealServer[],
+  name: string,
+  complain: Complain,
+): readonly Address[] {
+  const found = localGroup === undefined ? [] : localGroups.get(localGroup);
+  if (found === undefined) complain('noSuchLocalGroup', position, localGroup!);
+  const addresses = [...new Set(found)];
+  const needed = realServers.some(({ settings }) => settings.forwarding === 'fullnat');
+  const lacking = services.find(({ family }) => !addresses.some((address) => familyOf(address) === family));
+  if (needed && lacking !== undefined) {
+    complain('noLocalAddress', position, name, lacking.family === 'ipv4' ? 'IPv4' : 'IPv6');
+  }
+  return addresses;
 }
 
 function nameOf({ target }: VirtualServerDraft, protocol: string): string {
@@ -166,6 +198,9 @@ function resolveServers(
   return [...found.values()];
 }
 
+/** NAT of either kind may deliver to another port than the service's. */
+export const mapsPorts = (forwarding: ForwardingMethod): boolean => forwarding === 'masq' || forwarding === 'fullnat';
+
 /** DR and TUN deliver to the port the client named, whatever is configured; so does every service of a group. */
 function portOf(
   server: RealServerDraft,
@@ -175,8 +210,8 @@ function portOf(
 ): number {
   const ports = new Set(services.map((id) => (id.kind === 'address' ? id.port : 0)));
   const [only = 0] = ports;
-  if (ports.size > 1) return forwarding === 'masq' ? server.port : 0;
-  if (forwarding === 'masq') return server.port === 0 ? only : server.port;
+  if (ports.size > 1) return mapsPorts(forwarding) ? server.port : 0;
+  if (mapsPorts(forwarding)) return server.port === 0 ? only : server.port;
   if (server.port !== 0 && server.port !== only)
     complain('portForced', server.position, `[${server.address}]:${server.port}`, String(only));
   return only;
@@ -225,7 +260,7 @@ function resolveSorryServer(draft: VirtualServerDraft, services: readonly Servic
   const method = draft.sorryMethod ?? draft.method ?? NAT;
   const [first] = services;
   const servicePort = first?.kind === 'address' && services.length === 1 ? first.port : 0;
-  const port = method.forwarding === 'masq' && sorryServer.port !== 0 ? sorryServer.port : servicePort;
+  const port = mapsPorts(method.forwarding) && sorryServer.port !== 0 ? sorryServer.port : servicePort;
   return {
     name: `[${sorryServer.address}]:${draft.protocol ?? 'udp'}:${port}`,
     address: sorryServer.address,

@@ -69,8 +69,9 @@ export class Packets {
     const reply: Ends = {
       source: real.destination,
       sourcePort: real.destinationPort,
-      destination: before.source,
-      destinationPort: before.sourcePort,
+      // Under FULLNAT the real server answers the director.
+      destination: real.source,
+      destinationPort: real.sourcePort,
     };
     push(this.#seen, { protocol, request, reply }, MOST_SEEN);
   }

@@ -24,6 +24,12 @@ export const SITES: Readonly<Record<Family, Site>> = {
   },
 };
 
+/** Of FULLNAT. */
+export const LOCALS: Readonly<Record<Family, readonly string[]>> = {
+  ipv4: ['10.2.0.250', '10.2.0.251'],
+  ipv6: ['2001:db8:2::250', '2001:db8:2::251'],
+};
+
 export const OWN_ADDRESSES: readonly string[] = [...SITES.ipv4.own, ...SITES.ipv6.own];
 export const REAL_SERVERS = 5;
 export const MARKS = [7, 8] as const;

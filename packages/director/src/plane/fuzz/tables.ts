@@ -6,7 +6,7 @@ import type { MarkRule } from '../../mark-rule.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../../model.ts';
 import { describeSysctls } from '../../sysctls.ts';
 import type { Random } from './random.ts';
-import { GUE_PORT, MARKS, PORTS, REAL_SERVERS, SITES } from './site.ts';
+import { GUE_PORT, LOCALS, MARKS, PORTS, REAL_SERVERS, SITES } from './site.ts';
 
 /** Settings that packets ask for, with the values worth a try. */
 const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
@@ -22,6 +22,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   ignore_tunneled: ['0', '1'],
   lblc_expiration: ['1', '30', '86400'],
   lblcr_expiration: ['1', '30', '86400'],
+  local_port_range: ['2000 2001', '2000 2015', '1024 32767'],
   nat_icmp_send: ['0', '1'],
   pmtu_disc: ['0', '1'],
   run_estimation: ['0', '1'],
@@ -66,7 +67,18 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
 }
 
 function serverSettings(random: Random): RealServerSettings {
-  const forwarding = random.pick(['masq', 'masq', 'masq', 'masq', 'tunnel', 'tunnel', 'route', 'local'] as const);
+  const forwarding = random.pick([
+    'masq',
+    'masq',
+    'masq',
+    'masq',
+    'fullnat',
+    'fullnat',
+    'tunnel',
+    'tunnel',
+    'route',
+    'local',
+  ] as const);
   const upperThreshold = random.pick([0, 0, 0, 1, 3, 10]);
   return {
     forwarding,
@@ -97,7 +109,11 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
   const four = (service.family === 'ipv4') !== crosses;
   const server = {
     address: SITES[four ? 'ipv4' : 'ipv6'].real(random.below(REAL_SERVERS)),
-    port: settings.forwarding === 'masq' ? random.pick([80, 8000, 0]) : service.kind === 'address' ? service.port : 0,
+    port: ['masq', 'fullnat'].includes(settings.forwarding)
+      ? random.pick([80, 8000, 0])
+      : service.kind === 'address'
+        ? service.port
+        : 0,
   };
   const sysctl = random.pick(Object.keys(SYSCTLS));
   const value = random.oneIn(3) ? random.pick(SYSCTLS[sysctl]!) : INITIAL.get(sysctl)!;
@@ -113,6 +129,8 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'editService', service, settings: serviceSettings(random, service) },
+    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
+    { kind: 'deleteLocalAddress', service, address: random.pick(LOCALS[service.family]) },
   ];
   if (!random.oneIn(12)) return random.pick(choices);
   return random.pick<Command>([

@@ -18,6 +18,8 @@ import {
   idleEnds,
   idleRules,
   ingress,
+  localAddresses,
+  localEnds,
   localities,
   members,
   population,
@@ -75,6 +77,7 @@ const HASHES = [
   idleRules,
   followed,
   localities,
+  localAddresses,
   defence,
   population,
 ];
@@ -110,6 +113,7 @@ export class Worlds {
         connections: ENTRIES,
         free_slots: ENTRIES,
         idle_rules: ENTRIES,
+        local_ends: ENTRIES,
         flows4: 2 * ENTRIES,
         traffic: 4096,
         servers: 4096,
@@ -193,6 +197,7 @@ export class Worlds {
       // What a free entry last held is nobody's.
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
+    this.#compareValues(localEnds, 0, MAX_CONNECTIONS, story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
       StoredServer.on(bytes).route.at = 0;
@@ -290,11 +295,9 @@ export class Worlds {
     // The director's own addresses are not forwarded to, nor is the broadcast (IPv4) or the routers' anycast address (IPv6).
     const host = address.subarray(four ? 3 : 8).reduce((sum, byte) => sum * 256 + byte, 0);
     if (host === 1 || host === (four ? 255 : 0)) return NOT_FORWARDED;
-    if (view.getUint16(6, true) > MTU) {
-      view.setUint16(6, MTU, true);
-      return FRAGMENTATION_NEEDED;
-    }
-    if (view.getUint16(6, true) !== 0) view.setUint16(6, MTU, true);
+    const length = view.getUint16(6, true);
+    if (length !== 0) view.setUint16(6, MTU, true);
+    if (length > MTU) return FRAGMENTATION_NEEDED;
     view.setUint32(8, this.#links[own % 2 === 0 ? 'client' : 'server'].ifindex, true);
     if ((flags & BPF_FIB_LOOKUP_SRC) !== 0) parameters.set(OWN_BYTES[own]!, 16);
     return 0;

@@ -1,0 +1,125 @@
+/**
+ * The director's own end of a connection under FULLNAT: the local address and port that the real server sees as its client.
+ *
+ * A port is taken by entering the flow of the replies, whose key (real server, local end) no other connection may have: the
+ * table of flows is the pool, exact for each real server, and a port is free again when its connection leaves the table, never
+ * before. Each local address goes through its ports in turn, so one rests until all others have been used.
+ *
+ * Finding one tries at most 1024: of a pool that is 99 % full this fails for one connection in 30,000, of one 99.9 % full for
+ * every third, and the client's next SYN goes on where the last one ended. So no port is missed, and an attack on a full pool
+ * costs a bounded time.
+ */
+import {
+  ANY,
+  arrayMap,
+  assign,
+  atomicAdd,
+  atomicFetchAdd,
+  be16,
+  hashMap,
+  htons,
+  loop,
+  lruHashMap,
+  NO_EXIST,
+  stack,
+  struct,
+  u16,
+  u32,
+  type ViewOf,
+} from '@ipvsd/bpf';
+import { type Family, Flow, REPLY } from '../family.ts';
+import { Address6 } from '../packet/address.ts';
+import { MAX_SERVICES } from '../service/service.ts';
+import { settings } from '../settings.ts';
+import { type Connection, MAX_CONNECTIONS } from './connection.ts';
+import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
+
+export const LocalEnd = struct('local_end', { address: Address6, port: be16, reserved: u16 });
+export type LocalEnd = ViewOf<typeof LocalEnd>;
+
+/** By the connection's number. Beside the table and not in it: NAT shall not carry it through the caches. */
+export const localEnds = arrayMap('local_ends', LocalEnd, { maxEntries: MAX_CONNECTIONS });
+
+/** A service's local addresses: places from 0 to its `locals`, in the order they were added. */
+export const LocalAddressKey = struct('local_addr_key', { service: u32, place: u32 });
+export const LocalAddress = struct('local_address', { address: Address6 });
+export const localAddresses = hashMap('local_addresses', LocalAddressKey, LocalAddress, {
+  maxEntries: 65_536,
+  noPreallocation: true,
+});
+
+/** Whose turn it is among a service's local addresses. */
+const Turn = struct('local_turn', { turn: u32 });
+const turns = arrayMap('local_turns', Turn, { maxEntries: MAX_SERVICES });
+
+/** Where an address goes on with its ports, whichever services use it. */
+const Pool = struct('port_pool', { cursor: u32 });
+const PoolKey = struct('port_pool_key', { address: Address6, family: u32 });
+const pools = lruHashMap('port_pools', PoolKey, Pool, { maxEntries: 4096 });
+
+/** Ports that are tried for one connection, over all its addresses, and how many of these. */
+const PROBES = 1024;
+const MOST_ADDRESSES = 16;
+
+/**
+ * Give the connection a local end out of its service's addresses, in turn, and let replies find it: 0, or why there is none.
+ * @subprog
+ */
+export function takeLocalEnd(family: Family, c: Connection, service: u32, locals: u32): u32 {
+  const turn = turns.at(service);
+  const end = localEnds.at(c.number);
+  if (turn === null || end === null || locals === 0) return NO_LOCAL_ADDRESS;
+  const tries: u32 = locals < MOST_ADDRESSES ? locals : MOST_ADDRESSES;
+  const first = atomicFetchAdd(turn, 'turn', 1);
+  // Every twentieth steps on by two: round robin over real servers shall not keep step with this one.
+  const start = u32(first + u32(first / 20));
+  for (let i = 0; i < MOST_ADDRESSES; i++) {
+    if (i >= tries) break;
+    const key = stack(LocalAddressKey, { service, place: u32(start + i) % locals });
+    const local = localAddresses.lookup(key);
+    if (local === null) return NO_LOCAL_ADDRESS;
+    assign(end.address, local.address);
+    if (takePort(family, c, end, u32(PROBES / tries))) return 0;
+  }
+  return NO_LOCAL_PORT;
+}
+
+/**
+ * A free port of the end's address towards the connection's real server: entered as the flow of its replies.
+ * @subprog
+ */
+export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u32): boolean {
+  const range = settings.only.localPorts;
+  const pool = poolOf(family, end.address);
+  if (pool === null || range === 0) return false;
+  const first = atomicFetchAdd(pool, 'cursor', 1);
+  const lowest = settings.only.firstLocalPort;
+  const key = stack(family.Tuple, { sourcePort: c.realPort, protocol: c.protocol });
+  family.narrow(key.source, c.real);
+  family.narrow(key.destination, end.address);
+  const flow = stack(Flow, { connection: c.number, direction: REPLY });
+  let taken: u32 = 0;
+  let tried: u32 = 0;
+  loop(probes, (i) => {
+    const port = htons(u32(lowest + (u32(first + i) % range)) & 0xffff);
+    key.destinationPort = port;
+    tried = i;
+    if (family.flows.update(key, flow, NO_EXIST) !== 0) return 0;
+    end.port = port;
+    taken = 1;
+    return 1;
+  });
+  // The first is counted already.
+  if (tried !== 0) atomicAdd(pool, 'cursor', tried);
+  return taken === 1;
+}
+
+function poolOf(family: Family, address: Address6): ViewOf<typeof Pool> | null {
+  const key = stack(PoolKey, { family: family.number });
+  assign(key.address, address);
+  const known = pools.lookup(key);
+  if (known !== null) return known;
+  const fresh = stack(Pool);
+  pools.update(key, fresh, ANY);
+  return pools.lookup(key);
+}

@@ -1,0 +1,107 @@
+/**
+ * FULLNAT: both ends of a packet are rewritten. The real server sees a local address of the director as its client, so it need
+ * not route its replies through the director: they are addressed to it.
+ *
+ * A stage of its own: the fast path of the other methods carries nothing of it. No packet of such a connection may reach the
+ * host, which would answer the real server with a reset.
+ */
+import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
+import { type Connection, connections } from '../connection/connection.ts';
+import { type LocalEnd, localEnds } from '../connection/local-end.ts';
+import { because, REASONS } from '../counters.ts';
+import { type Family, REPLY } from '../family.ts';
+import {
+  ETHERNET,
+  IPPROTO_AH,
+  IPPROTO_ESP,
+  IPPROTO_TCP,
+  type Ipv4,
+  MAX_OFFSET,
+  Ports,
+  Tcp,
+} from '../packet/headers.ts';
+import { servers } from '../service/service.ts';
+import { now as clock } from '../settings.ts';
+import { errandOf, FULLNAT, stages } from '../stages.ts';
+import { answerWith, TOO_BIG } from './answer.ts';
+import { rewriteBoth } from './nat.ts';
+import { findRoute, isTooLong, sendTo } from './route.ts';
+import { clearTimestamps } from './timestamps.ts';
+
+/** The packet goes on in the stage that rewrites it; `direction` is REQUEST or REPLY. */
+export function enterFullnat(skb: Skb, c: Connection, direction: number, transport: u32): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  errand.connection = c.number;
+  errand.direction = direction;
+  errand.transport = transport;
+  return tailCall(skb, stages, FULLNAT);
+}
+
+/** The stage. */
+export function fullnat(skb: Skb, family: Family): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  const c = connections.at(errand.connection);
+  const end = localEnds.at(errand.connection);
+  if (c === null || end === null) return because(REASONS.corrupt);
+  const transport = errand.transport & MAX_OFFSET;
+  const ip = skb.header(family.Header, ETHERNET);
+  const ports = skb.header(Ports, transport);
+  if (ip === null || ports === null) return because(REASONS.truncated);
+  // They come with the connection of their key exchange.
+  if (ip.protocol === IPPROTO_ESP || ip.protocol === IPPROTO_AH) return because(REASONS.portless);
+  if (errand.direction === REPLY) return toClient(skb, family, ip, ports, transport, c);
+  return toServer(skb, family, ip, ports, transport, c, end);
+}
+
+const SYN = 0x02;
+const ACK = 0x10;
+
+function toServer(
+  skb: Skb,
+  family: Family,
+  ip: ViewOf<typeof Ipv4>,
+  ports: Ports,
+  transport: u32,
+  c: Connection,
+  end: LocalEnd,
+): number {
+  const server = servers.at(c.server);
+  if (server === null) return because(REASONS.corrupt);
+  const protocol = c.protocol;
+  if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
+  if (isTooLong(skb, server.route)) {
+    // Nobody fragments it for us: it would leave with an address of ours.
+    because(REASONS.tooLong);
+    family.finish(ip, 0);
+    return answerWith(skb, family, TOO_BIG, server.route.mtu);
+  }
+  let first = false;
+  if (protocol === IPPROTO_TCP) {
+    const tcp = skb.header(Tcp, transport);
+    if (tcp === null) return because(REASONS.truncated);
+    first = (tcp.flags & (SYN | ACK)) === SYN;
+  }
+  rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
+  if (first) clearTimestamps(skb, transport);
+  return sendTo(skb, family, server.route);
+}
+
+function toClient(
+  skb: Skb,
+  family: Family,
+  ip: ViewOf<typeof Ipv4>,
+  ports: Ports,
+  transport: u32,
+  c: Connection,
+): number {
+  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
+  if (isTooLong(skb, c.route)) {
+    because(REASONS.tooLong);
+    family.finish(ip, 0);
+    return answerWith(skb, family, TOO_BIG, c.route.mtu);
+  }
+  rewriteBoth(skb, family, ip, ports, transport, c.virtual, c.virtualPort, c.client, c.clientPort, c.protocol);
+  return sendTo(skb, family, c.route);
+}
