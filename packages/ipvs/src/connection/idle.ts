@@ -12,6 +12,7 @@ import {
   ANY,
   assign,
   be16,
+  clear,
   hashMap,
   ntohl,
   percpuArray,
@@ -163,6 +164,7 @@ export function announceEnd(c: Connection): void {
   if (rule === null || end === null || c.protocol !== IPPROTO_TCP) return;
   if (rule.resets === 0 || rule.clientKnown === 0 || rule.serverKnown === 0) return;
   if (c.state !== ESTABLISHED && c.state !== FIN_WAIT && c.state !== CLOSE_WAIT) return;
+  clear(end);
   assign(end.client, c.client);
   assign(end.virtual, c.virtual);
   assign(end.real, c.real);
