@@ -3,6 +3,7 @@ export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
 export { IdleEnd, IdleRule, idleEnds, idleRules } from './connection/idle.ts';
 export * from './connection/local-end.ts';
+export { Opening } from './connection/opening.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
