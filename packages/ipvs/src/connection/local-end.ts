@@ -79,15 +79,21 @@ export function takeLocalEnd(family: Family, c: Connection, service: u32, locals
   const first = atomicFetchAdd(turn, 'turn', 1);
   // Every twentieth steps on by two: round robin over real servers shall not keep step with this one.
   const start = u32(first + u32(first / 20));
-  for (let i = 0; i < MOST_ADDRESSES; i++) {
-    if (i >= tries) break;
+  let refused: u32 = NO_LOCAL_PORT;
+  // A loop that the verifier sees once: sixteen rounds of its own were half of all its work.
+  loop(tries, (i) => {
     const key = stack(LocalAddressKey, { service, place: u32(start + i) % locals });
     const local = localAddresses.lookup(key);
-    if (local === null) return NO_LOCAL_ADDRESS;
+    if (local === null) {
+      refused = NO_LOCAL_ADDRESS;
+      return 1;
+    }
     assign(end.address, local.address);
-    if (takePort(family, c, end, u32(PROBES / tries))) return 0;
-  }
-  return NO_LOCAL_PORT;
+    if (!takePort(family, c, end, u32(PROBES / tries))) return 0;
+    refused = 0;
+    return 1;
+  });
+  return refused;
 }
 
 /**
