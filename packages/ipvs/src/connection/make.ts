@@ -197,6 +197,11 @@ function takePortBeside(made: Connection, c: Connection): boolean {
     own.port = control.port;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
   }
+  // Where media is sent is told to the real server; it is told the client's own port, with the address that it knows us by.
+  if (made.protocol === IPPROTO_UDP) {
+    own.port = made.clientPort;
+    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+  }
   return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
 }
 

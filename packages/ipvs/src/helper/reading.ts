@@ -32,6 +32,8 @@ export const Reading = struct('reading', {
   /** IPv4 in the machine's order. */
   address: u32,
   port: u32,
+  /** Of a pair of ports the other. */
+  second: u32,
   /** Of `|protocol|address|port|`: the protocol, and where the address stands. */
   protocol: u32,
   addressAt: u32,
@@ -113,6 +115,79 @@ export function findLine(skb: Skb, words: readonly LineWord[]): u32 {
   });
   return reading.found;
 }
+
+/** The next place in this line where one of `words` stands, within a longer word too. What follows it is read next. */
+export function findInLine(skb: Skb, words: readonly LineWord[]): boolean {
+  const reading = readingOf();
+  if (reading === null) return false;
+  reading.found = NONE;
+  reading.value = 0;
+  const byte = stack(Byte);
+  loop(LONGEST_TEXT, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    if (byte.value === LINE_FEED) return 1;
+    r.at = u32(r.at + 1);
+    r.value = u32(r.value * 256 + (byte.value & CAPITAL));
+    for (const { word, place } of words) if (r.value === word) r.found = place;
+    return r.found === NONE ? 0 : 1;
+  });
+  return reading.found !== NONE;
+}
+
+/** Whether the byte that is read next is `wanted`, which then is behind. */
+export function isNext(skb: Skb, wanted: u32): boolean {
+  const r = readingOf();
+  const byte = stack(Byte);
+  if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0 || byte.value !== wanted) return false;
+  r.at = u32(r.at + 1);
+  return true;
+}
+
+/**
+ * The digits that are read next as a number, which must fit into 32 bits; 0 where there are none.
+ * @subprog
+ */
+export function readNumber(skb: Skb): u32 {
+  const reading = readingOf();
+  if (reading === null) return 0;
+  reading.value = 0;
+  reading.digits = 0;
+  const byte = stack(Byte);
+  loop(10, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    const digit = u32(byte.value - ZERO);
+    if (digit > 9) return 1;
+    r.at = u32(r.at + 1);
+    r.value = u32(r.value * 10 + digit);
+    return 0;
+  });
+  return reading.value;
+}
+
+/**
+ * What stands up to the next semicolon or the end of the line, if anything: its place, as that of an address too.
+ * @subprog
+ */
+export function readValue(skb: Skb): boolean {
+  const reading = readingOf();
+  if (reading === null) return false;
+  reading.first = reading.at;
+  const byte = stack(Byte);
+  loop(LONGEST_WORD, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    if (byte.value === SEMICOLON || byte.value <= 32) return 1;
+    r.at = u32(r.at + 1);
+    return 0;
+  });
+  reading.last = reading.at;
+  reading.addressAt = reading.first;
+  reading.addressEnd = reading.last;
+  return reading.last !== reading.first;
+}
+const SEMICOLON = 59;
 
 /** The byte that is read next, which is then behind; NONE at the end. */
 export function readByte(skb: Skb): u32 {

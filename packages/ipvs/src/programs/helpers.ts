@@ -3,6 +3,7 @@ import { tcProgram } from '@ipvsd/bpf';
 import { byFamily } from '../director.ts';
 import { ftp } from '../helper/ftp.ts';
 import { help } from '../helper/helper.ts';
+import { rtsp } from '../helper/rtsp.ts';
 import { tftp } from '../helper/tftp.ts';
 import { helpers } from '../stages.ts';
 
@@ -13,4 +14,8 @@ export const ftpProgram = helpers.set(
 export const tftpProgram = helpers.set(
   tftp.number,
   tcProgram('ipvsd_tftp', (skb) => byFamily(skb, (packet, family) => help(packet, family, tftp))),
+);
+export const rtspProgram = helpers.set(
+  rtsp.number,
+  tcProgram('ipvsd_rtsp', (skb) => byFamily(skb, (packet, family) => help(packet, family, rtsp))),
 );

@@ -1,4 +1,4 @@
-/** What FTP's two sides say, right and wrong, and sessions in which they say it in turn. */
+/** What both sides of FTP say, and of other protocols with helpers, right and wrong, and sessions in which they say it in turn. */
 import { tcpFrame } from '@ipvsd/ipvs';
 import type { Random } from './random.ts';
 
@@ -18,6 +18,8 @@ const ANSWERS = [
   '227 10,2,0,11,195,84 and on with more than that\r\n150 x\r\n',
   '229 Entering Extended Passive Mode (|||50010|)\r\n',
   '229 (|2|2001:db8:2::11|50011|)',
+  'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;client_port=1005-1006;server_port=50003;source=10.2.0.11\r\n',
+  'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;source=2001:db8:2::c;client_port=1007\r\n\r\n',
 ];
 /** Ports that answers speak of. */
 export const FTP_DATA_PORTS = [50_003, 50_004, 50_010, 50_011] as const;
