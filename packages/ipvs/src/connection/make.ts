@@ -174,7 +174,9 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
-  assign(made.real, c.real);
+  // Outside, whom a masqueraded host waits for is all that there is.
+  if (server === null) assign(made.real, wanted.virtual);
+  else assign(made.real, c.real);
   made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
   made.timeout = timeoutOf(wanted.protocol, made.state);
   if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);

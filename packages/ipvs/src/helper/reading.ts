@@ -6,9 +6,11 @@
  */
 import {
   array,
+  be32,
   htonl,
   loadBytes,
   loop,
+  ntohl,
   percpuArray,
   rawBe32,
   type Skb,
@@ -55,6 +57,7 @@ const readings = percpuArray('readings', Reading, { maxEntries: 1 });
 export const readingOf = (): Reading | null => readings.at(0);
 
 const Byte = struct('text_byte', { value: u8 });
+const Four = struct('text_four', { word: be32 });
 
 /** More than any packet that is not segmented later has. */
 const LONGEST_TEXT = 2048;
@@ -65,6 +68,8 @@ const MOST = 0xffff;
 const LINE_FEED = 10;
 const RETURN = 13;
 const ZERO = 48;
+/** Small letters to capitals, which makes other characters others: on both sides of a comparison. */
+const CAPITAL = 0xdf;
 
 /** Read from `at` to `end`. */
 export function beginReading(at: u32, end: u32): void {
@@ -78,7 +83,6 @@ export function beginReading(at: u32, end: u32): void {
 function wordOf(text: string): number {
   return [...text].reduce((word, letter) => word * 256 + (letter.charCodeAt(0) & CAPITAL), 0);
 }
-const CAPITAL = 0xdf;
 
 /** Words of four letters that a line can begin with. */
 export const lineWords = (...words: readonly string[]): readonly LineWord[] =>
@@ -117,7 +121,11 @@ export function findLine(skb: Skb, words: readonly LineWord[]): u32 {
 }
 
 /** The next place in this line where one of `words` stands, within a longer word too. What follows it is read next. */
-export function findInLine(skb: Skb, words: readonly LineWord[]): boolean {
+export const findInLine = (skb: Skb, words: readonly LineWord[]): boolean => find(skb, words, LINE_FEED);
+/** The same, in this line or any that follow. */
+export const findInText = (skb: Skb, words: readonly LineWord[]): boolean => find(skb, words, NONE);
+
+function find(skb: Skb, words: readonly LineWord[], last: number): boolean {
   const reading = readingOf();
   if (reading === null) return false;
   reading.found = NONE;
@@ -126,7 +134,7 @@ export function findInLine(skb: Skb, words: readonly LineWord[]): boolean {
   loop(LONGEST_TEXT, () => {
     const r = readingOf();
     if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
-    if (byte.value === LINE_FEED) return 1;
+    if (byte.value === last) return 1;
     r.at = u32(r.at + 1);
     r.value = u32(r.value * 256 + (byte.value & CAPITAL));
     for (const { word, place } of words) if (r.value === word) r.found = place;
@@ -134,6 +142,16 @@ export function findInLine(skb: Skb, words: readonly LineWord[]): boolean {
   });
   return reading.found !== NONE;
 }
+
+/** The four letters that are read next, as lineWords has them; 0 where there are fewer. */
+export function readFour(skb: Skb): u32 {
+  const r = readingOf();
+  const letters = stack(Four);
+  if (r === null || u32(r.at + Four.size) > r.end || loadBytes(skb, r.at & MOST, letters) !== 0) return 0;
+  r.at = u32(r.at + Four.size);
+  return u32(ntohl(letters.word) & CAPITALS);
+}
+const CAPITALS = CAPITAL * 0x0101_0101;
 
 /** Whether the byte that is read next is `wanted`, which then is behind. */
 export function isNext(skb: Skb, wanted: u32): boolean {

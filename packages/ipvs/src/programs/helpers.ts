@@ -3,6 +3,7 @@ import { tcProgram } from '@ipvsd/bpf';
 import { byFamily } from '../director.ts';
 import { ftp } from '../helper/ftp.ts';
 import { help } from '../helper/helper.ts';
+import { irc } from '../helper/irc.ts';
 import { rtsp } from '../helper/rtsp.ts';
 import { tftp } from '../helper/tftp.ts';
 import { helpers } from '../stages.ts';
@@ -18,4 +19,8 @@ export const tftpProgram = helpers.set(
 export const rtspProgram = helpers.set(
   rtsp.number,
   tcProgram('ipvsd_rtsp', (skb) => byFamily(skb, (packet, family) => help(packet, family, rtsp))),
+);
+export const ircProgram = helpers.set(
+  irc.number,
+  tcProgram('ipvsd_irc', (skb) => byFamily(skb, (packet, family) => help(packet, family, irc))),
 );

@@ -11,6 +11,7 @@ const COMMANDS = [
   'PORT 10,1,0,3,4,1\r\n',
   'EPRT |1|10.1.0.4|1025|\r\n',
   'EPRT |2|2001:db8:1::3|1026|\r\n',
+  'PRIVMSG x :\x01DCC SEND f 167903243 5000 1\x01\r\n',
 ];
 const ANSWERS = [
   '227 Entering Passive Mode (10,2,0,11,195,83).\r\n',
