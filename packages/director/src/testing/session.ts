@@ -156,6 +156,13 @@ export class Session {
     return { verdict, parsed };
   }
 
+  /** Any packet: where it came out. */
+  receive(frame: Uint8Array): { readonly verdict: number; readonly frame: ReturnType<typeof parseFrame> } {
+    const skb = new NodeSkb(frame);
+    const verdict = this.#plane.receive(skb);
+    return { verdict, frame: parseFrame(skb.bytes) };
+  }
+
   connections(): string[] {
     const end = ({ address, port }: ConnectionEntry['client']): string => `${address} ${port}`;
     return [...this.director.connections()]

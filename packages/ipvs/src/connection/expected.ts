@@ -4,7 +4,7 @@
  * of that side makes it known.
  */
 import { assign, atomicAdd, atomicCompareExchange, type be16, raw, stack, u32 } from '@ipvsd/bpf';
-import { type Family, IPV4, IPV6 } from '../family.ts';
+import { type Family, IPV4, IPV6, sourceOf } from '../family.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP } from '../packet/headers.ts';
 import { LISTEN } from '../protocol/tcp.ts';
@@ -41,7 +41,7 @@ export function expect(control: u32, wanted: Opening, realPort: be16): u32 {
 
 function find(family: Family, wanted: Opening): u32 {
   const key = stack(family.Tuple, {
-    sourcePort: wanted.clientPort,
+    sourcePort: sourceOf(wanted.protocol, wanted.clientPort),
     destinationPort: wanted.virtualPort,
     protocol: wanted.protocol,
   });

@@ -199,8 +199,8 @@ function takePortBeside(made: Connection, c: Connection): boolean {
     own.port = control.port;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
   }
-  // Where media is sent is told to the real server; it is told the client's own port, with the address that it knows us by.
-  if (made.protocol === IPPROTO_UDP) {
+  // Where media is sent, and which number a call has, is told to the real server as the client says it.
+  if (made.protocol !== IPPROTO_TCP) {
     own.port = made.clientPort;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
   }

@@ -2,7 +2,8 @@
 import { ftp } from './ftp.ts';
 import type { Helper } from './helper.ts';
 import { irc } from './irc.ts';
+import { pptp } from './pptp.ts';
 import { rtsp } from './rtsp.ts';
 import { tftp } from './tftp.ts';
 
-export const HELPERS: readonly Helper[] = [ftp, tftp, rtsp, irc];
+export const HELPERS: readonly Helper[] = [ftp, tftp, rtsp, irc, pptp];

@@ -4,6 +4,7 @@ import { byFamily } from '../director.ts';
 import { ftp } from '../helper/ftp.ts';
 import { help } from '../helper/helper.ts';
 import { irc } from '../helper/irc.ts';
+import { pptp } from '../helper/pptp.ts';
 import { rtsp } from '../helper/rtsp.ts';
 import { tftp } from '../helper/tftp.ts';
 import { helpers } from '../stages.ts';
@@ -23,4 +24,8 @@ export const rtspProgram = helpers.set(
 export const ircProgram = helpers.set(
   irc.number,
   tcProgram('ipvsd_irc', (skb) => byFamily(skb, (packet, family) => help(packet, family, irc))),
+);
+export const pptpProgram = helpers.set(
+  pptp.number,
+  tcProgram('ipvsd_pptp', (skb) => byFamily(skb, (packet, family) => help(packet, family, pptp))),
 );

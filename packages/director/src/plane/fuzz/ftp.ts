@@ -20,6 +20,7 @@ const ANSWERS = [
   '229 Entering Extended Passive Mode (|||50010|)\r\n',
   '229 (|2|2001:db8:2::11|50011|)',
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;client_port=1005-1006;server_port=50003;source=10.2.0.11\r\n',
+  '\0\x20\0\x01\x1a\x2b\x3c\x4d\0\x08\0\0\0\x07\0\x09\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0',
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;source=2001:db8:2::c;client_port=1007\r\n\r\n',
 ];
 /** Ports that answers speak of. */

@@ -21,6 +21,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   expire_quiescent_template: ['0', '1'],
   ftp_ports: ['21', '21', '21,80,53', 'none'],
   irc_ports: ['none', '81'],
+  pptp_ports: ['none', '81', '21'],
   rtsp_ports: ['none', 'none', '21', '80'],
   ignore_tunneled: ['0', '1'],
   lblc_expiration: ['1', '30', '86400'],
