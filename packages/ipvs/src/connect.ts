@@ -24,7 +24,7 @@ import { eventOf } from './protocol/index.ts';
 import { request } from './request.ts';
 import { Route, type Service } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { FRAGMENT, RELATED, stages } from './stages.ts';
+import { FIRST_FRAGMENT, RELATED, stages } from './stages.ts';
 
 const FTP = htons(21);
 
@@ -48,7 +48,7 @@ export function connect(skb: Skb, family: Family): number {
     return because(REASONS.ignored);
   }
   if (family.isFragmented(ip)) {
-    if (!once) return tailCall(skb, stages, FRAGMENT);
+    if (!once) return tailCall(skb, stages, FIRST_FRAGMENT);
     endOnce();
     return because(REASONS.fragment);
   }

@@ -35,7 +35,7 @@ import { eventOf, nextState } from './protocol/index.ts';
 import { INPUT } from './protocol/protocol.ts';
 import { Route } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { errandOf, FRAGMENT, MASQUERADE, stages } from './stages.ts';
+import { errandOf, FIRST_FRAGMENT, MASQUERADE, stages } from './stages.ts';
 
 /** Networks behind the director; `prefix` counts bits from `family` on, of which the first 32 always count. */
 export const MasqueradeKey = struct('masquerade_key', {
@@ -75,7 +75,7 @@ export function masquerade(skb: Skb, family: Family): number {
   const c = connections.at(index);
   const again = skb.header(family.Header, ETHERNET);
   if (c === null || again === null) return because(REASONS.corrupt);
-  if (family.isFragmented(again)) return tailCall(skb, stages, FRAGMENT);
+  if (family.isFragmented(again)) return tailCall(skb, stages, FIRST_FRAGMENT);
   // Whose first datagram may be what its helper waits for; a helper's stage does what follows here.
   if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, REQUEST);
   const transport = family.transport(again);
