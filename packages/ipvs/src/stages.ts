@@ -24,6 +24,8 @@ export const OUTGOING = 12;
 /** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
 export const MASQUERADE = 13;
 export const ECHO = 14;
+/** GRE (call.ts). */
+export const CALL = 16;
 
 export const LATER_FRAGMENT = 16;
 /** A fragment for which others have waited. */

@@ -27,7 +27,7 @@ import {
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
-import { type Family, Flow, REPLY } from '../family.ts';
+import { type Family, Flow, REPLY, sourceOf } from '../family.ts';
 import { Address6 } from '../packet/address.ts';
 import { MAX_SERVICES, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
@@ -130,7 +130,11 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
 export function keepPort(family: Family, c: Connection): boolean {
   const end = localEnds.at(c.number);
   if (end === null) return false;
-  const key = stack(family.Tuple, { sourcePort: c.realPort, destinationPort: end.port, protocol: c.protocol });
+  const key = stack(family.Tuple, {
+    sourcePort: sourceOf(c.protocol, c.realPort),
+    destinationPort: end.port,
+    protocol: c.protocol,
+  });
   family.narrow(key.source, c.real);
   family.narrow(key.destination, end.address);
   const flow = stack(Flow, { connection: c.number, direction: REPLY });
