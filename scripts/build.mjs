@@ -7,13 +7,14 @@ const run = (script, ...args) => execFileSync(process.execPath, [script, ...args
 
 run('node_modules/typescript/bin/tsc', '-b');
 mkdirSync('packages/ipvs/programs', { recursive: true });
-run(
-  'packages/bpf/dist/bin/bpf.js',
-  'compile',
-  'packages/ipvs/src/programs/index.ts',
-  '--out',
-  'packages/ipvs/programs/ipvsd.json',
-);
+const programs = 'packages/ipvs/programs';
+for (const [entry, file] of [
+  ['index', 'ipvsd'],
+  ['real-server', 'real-server'],
+]) {
+  const source = `packages/ipvs/src/programs/${entry}.ts`;
+  run('packages/bpf/dist/bin/bpf.js', 'compile', source, '--out', `${programs}/${file}.json`);
+}
 
 const folder = 'packages/ipvsd/src/bin';
 rmSync('packages/ipvsd/bundle', { recursive: true, force: true });

@@ -8,7 +8,7 @@ const MAY_IMPORT = {
   ipvs: ['linux', 'bpf'],
   director: ['linux', 'bpf', 'ipvs'],
   ipvsadm: ['director'],
-  keepalived: ['linux', 'director'],
+  keepalived: ['linux', 'director', 'load'],
   load: ['linux', 'director'],
   conformance: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm'],
   ipvsd: ['linux', 'bpf', 'ipvs', 'director', 'ipvsadm', 'keepalived', 'load'],

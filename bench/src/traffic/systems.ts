@@ -4,10 +4,11 @@
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { compile, formatDiagnostic } from '@ipvsd/bpf/compiler';
+import { bytesOf } from '@ipvsd/bpf';
 import { attachTc, loadCollection } from '@ipvsd/bpf/kernel';
 import { type Command, type ForwardingMethod, KernelDirector, plainTunnel, type ServiceId } from '@ipvsd/director';
-import { inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
+import { AF_INET, compiledPrograms, decapsulating, TAKES_IPIP, Vip, VipKey, vips } from '@ipvsd/ipvs';
+import { inNamespace, parseIp, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { BULK_PORT, REQUEST_PORT } from '../load/protocol.ts';
 import { Group, Task } from '../stage/processes.ts';
 import { DIRECT, FOLDER, REALS, Site } from '../stage/site.ts';
@@ -117,18 +118,18 @@ function endTunnels(site: Site): void {
       });
     } catch {
       // This kernel has no such interfaces.
-      decapsulateOn(`s${site.number}`, real);
+      decapsulateOn(`s${site.number}`, real, site.vip);
     }
   }
 }
 
-const DECAPSULATE = fileURLToPath(new URL('../../src/stage/decapsulate.ts', import.meta.url));
-
-function decapsulateOn(interfaceName: string, namespace: string): void {
-  const { spec, diagnostics } = compile(DECAPSULATE);
-  if (spec === undefined) throw new Error(diagnostics.map((diagnostic) => formatDiagnostic(diagnostic)).join('\n'));
-  const program = loadCollection(spec).program('decapsulate');
-  attachTc(program, { interface: interfaceName, direction: 'ingress', namespace });
+/** With the program that `ipvsd real-server setup` attaches. */
+function decapsulateOn(interfaceName: string, namespace: string, vip: string): void {
+  const collection = loadCollection(compiledPrograms('real-server'), { programs: [decapsulating.name] });
+  const key = bytesOf(VipKey.create({ family: AF_INET }));
+  key.set(parseIp(vip));
+  collection.map(vips.name).update(key, bytesOf(Vip.create({ tunnels: TAKES_IPIP })));
+  attachTc(collection.program(decapsulating.name), { interface: interfaceName, direction: 'ingress', namespace });
 }
 
 /** By the kernel's own routes: half of the connections to each real server, by a hash of addresses and ports. */

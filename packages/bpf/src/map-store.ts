@@ -28,6 +28,8 @@ export interface MapStore {
   delete(key: Uint8Array): boolean;
   /** In no order. Changes made meanwhile may or may not be seen; an entry that stays is seen once. */
   entries(): Iterable<[key: Uint8Array, value: Uint8Array]>;
+  /** Values of an array map from index `first` on. Not for per-CPU maps. */
+  values(first: number, count: number): Uint8Array[];
   updateMany(pairs: Iterable<readonly [key: Uint8Array, value: Uint8Array]>): void;
 }
 

@@ -357,7 +357,7 @@ class Player {
   }
 
   #payload(event: Event): Uint8Array {
-    const callId = event['call_id'];
+    const callId = event['call_id'] === undefined ? this.#hidden.callIdOf(event) : event['call_id'];
     if (callId === undefined) return new TextEncoder().encode('x');
     const header = callId === null ? '' : `Call-ID: ${callId}\r\n`;
     return new TextEncoder().encode(`INVITE sip:x SIP/2.0\r\n${header}\r\n`);

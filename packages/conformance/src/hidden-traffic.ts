@@ -6,6 +6,11 @@ import type { Event, Scenario } from './events.ts';
 import type { Stage } from './stage.ts';
 import { tcpPacket, udpPacket } from './wire.ts';
 
+interface Template {
+  readonly client: string;
+  readonly pe?: readonly string[];
+}
+
 const MICROSECONDS = 1_000_000;
 /** Half-open entries that the defence scenarios begin with. */
 const HALF_OPEN = 200;
@@ -29,6 +34,14 @@ export class HiddenTraffic {
 
   firstCount(event: Event): boolean {
     return event === this.#firstCount;
+  }
+
+  /** The Call-ID that a datagram bore of which only the template that it left behind tells. */
+  callIdOf(event: Event): string | undefined {
+    const after = this.#scenario.events.slice(this.#scenario.events.indexOf(event) + 1);
+    const next = after.find(({ conns }) => conns !== undefined)?.['conns'] as readonly Template[] | undefined;
+    const template = `${event['src']}:0`.replace(/^(.*:.*):0$/, '[$1]:0');
+    return next?.find(({ client, pe }) => client === template && pe !== undefined)?.pe?.[1];
   }
 
   /** Called before each event is carried out. */

@@ -2,7 +2,7 @@
  * Packets as the simulated hosts make and read them: IP bytes without a link header, all checksums right. Unlike the data
  * plane's frames these carry the options a real Linux stack sends, because the recordings count bytes.
  */
-import { internetChecksum } from '@ipvsd/ipvs';
+import { crc32c, internetChecksum } from '@ipvsd/ipvs';
 import { formatIp, parseIp } from '@ipvsd/linux';
 
 export const ICMP = 1;
@@ -145,18 +145,6 @@ export function sctpPacket(ends: Ends, chunks: readonly Uint8Array[]): Uint8Arra
   }
   view.setUint32(8, crc32c(bytes), true);
   return ipPacket({ source: ends.source, destination: ends.destination, protocol: SCTP }, bytes);
-}
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let crc = n;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f6_3b78 : crc >>> 1;
-  return crc >>> 0;
-});
-
-function crc32c(bytes: Uint8Array): number {
-  let crc = 0xffff_ffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff]! ^ (crc >>> 8);
-  return ~crc >>> 0;
 }
 
 /** An ICMP message of either family; `rest` is the second word of its header. */

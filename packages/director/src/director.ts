@@ -2,6 +2,7 @@
  * The door to a director, whichever plane carries it: pinned eBPF maps in the kernel, the same data plane in Node, or
  * plain memory. ipvsadm, keepalived, the API and the daemon know nothing else.
  */
+import type { Address } from './address.ts';
 import type { Command } from './command.ts';
 import type { DirectorError } from './errors.ts';
 import type { ConnectionEntry, Rates, ServiceId, Stats, SyncDaemon, Timeouts, VirtualService } from './model.ts';
@@ -30,6 +31,12 @@ export interface Director {
   timeouts(): Timeouts;
   daemons(): readonly SyncDaemon[];
   sysctls(): ReadonlyMap<string, string>;
+
+  /**
+   * How loaded the hosts of a service's real servers are (0 idle, 1 fully used), for the scheduler `ll`; to be told about once a
+   * second. Whoever is missing has not reported.
+   */
+  reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void;
 
   /** Buckets of the connection table, which every listing states in its first line. */
   readonly connectionTableSize: number;

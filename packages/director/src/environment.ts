@@ -29,6 +29,7 @@ export const builtInSchedulers: readonly string[] = [
   'ovf',
   'mh',
   'twos',
+  'll',
   'none',
 ];
 

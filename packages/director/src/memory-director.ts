@@ -59,6 +59,9 @@ export class MemoryDirector implements Director {
     return this.#table.services.get(serviceKey(id));
   }
 
+  /** Without a data plane nobody schedules by it. */
+  reportLoads(): void {}
+
   connections(): Iterable<ConnectionEntry> {
     return this.#connections;
   }

@@ -3,11 +3,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { CollectionSpec } from '@ipvsd/bpf';
 
-const FILE = new URL('../programs/ipvsd.json', import.meta.url);
-
-/** Throws where the build has not compiled the programs. */
-export function compiledPrograms(): CollectionSpec {
-  return JSON.parse(readFileSync(FILE, 'utf8')) as CollectionSpec;
+/** Throws where the build has not compiled the programs: a director's, or those of a real server's interfaces. */
+export function compiledPrograms(name: 'ipvsd' | 'real-server' = 'ipvsd'): CollectionSpec {
+  return JSON.parse(readFileSync(new URL(`../programs/${name}.json`, import.meta.url), 'utf8')) as CollectionSpec;
 }
 
 /** Of this package itself, and beside a bundle. */

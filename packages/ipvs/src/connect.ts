@@ -1,8 +1,8 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
 import { htons, type Skb, tailCall, type u32 } from '@ipvsd/bpf';
-import { connections, ONE_PACKET } from './connection/connection.ts';
-import { expire } from './connection/lifecycle.ts';
+import { connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
+import { beginOnce, endOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
 import {
   LAST_CONNECTION,
@@ -37,15 +37,17 @@ export function connect(skb: Skb, family: Family): number {
   const c = connections.at(index);
   const ip = skb.header(family.Header, ETHERNET);
   if (c === null || ip === null) return because(REASONS.corrupt);
+  const once = isOnce(c);
+  if (once) beginOnce(index);
   // An error about it opened the connection (schedule_icmp), and goes there now.
   if (ip.protocol === family.icmp) {
-    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, RELATED);
-    expire(c, index);
+    if (!once) return tailCall(skb, stages, RELATED);
+    endOnce();
     return because(REASONS.ignored);
   }
   if (family.isFragmented(ip)) {
-    if ((c.flags & ONE_PACKET) === 0) return tailCall(skb, stages, FRAGMENT);
-    expire(c, index);
+    if (!once) return tailCall(skb, stages, FRAGMENT);
+    endOnce();
     return because(REASONS.fragment);
   }
   const protocol = ip.protocol;
@@ -53,7 +55,7 @@ export function connect(skb: Skb, family: Family): number {
   const ports = skb.header(Ports, transport);
   if (ports === null) return because(REASONS.truncated);
   const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
-  if ((c.flags & ONE_PACKET) !== 0) expire(c, index);
+  if (once) endOnce();
   return verdict;
 }
 

@@ -52,6 +52,11 @@ export const REASONS = {
     'reply',
     'A reply of a connection that is not translated (DR, TUN): its state is followed and the host forwards it.',
   ),
+  noCallId: reason(
+    'drop',
+    'noCallId',
+    'A first packet to a service with the persistence engine sip that is no SIP message with a Call-ID over UDP.',
+  ),
   defence: reason('drop', 'defence', 'A first packet dropped while memory for connections is short (drop_packet).'),
   tooLong: reason(
     'drop',

@@ -5,13 +5,13 @@
  * Each has a mode: 0 off; 1 by itself, memory is not short; 2 by itself, memory is short; 3 on. What counts as memory is the
  * connection table's own free part, in pages as `amemthresh` is: nothing else grows with the number of connections.
  */
-import { loop, randomU32, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { loop, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 import { ASSURED, Connection, connections, ONE_PACKET, population, TEMPLATE } from './connection/connection.ts';
 import { dropChain } from './connection/lifecycle.ts';
 import { IPPROTO_SCTP, IPPROTO_TCP } from './packet/headers.ts';
 import { SCTP_ESTABLISHED } from './protocol/sctp.ts';
 import { ESTABLISHED, SYN_RECEIVED, SYNACK } from './protocol/tcp.ts';
-import { exactNow as clock, settings, ticksOf } from './settings.ts';
+import { exactNow as clock, draw, settings, ticksOf } from './settings.ts';
 
 const AUTOMATIC = 1;
 const ACTIVE = 2;
@@ -79,7 +79,7 @@ function dropAbandoned(): void {
   const highest = population.only.highest;
   if (highest === 0) return;
   const part: u32 = u32(highest / 32) + 1;
-  const first: u32 = randomU32() % highest;
+  const first: u32 = draw(0) % highest;
   loop(part, (i) => {
     const ahead = first + i;
     const index = u32(ahead >= highest ? ahead - highest : ahead);

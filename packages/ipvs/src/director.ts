@@ -22,7 +22,7 @@ import { FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 const ETH_P_IP = htons(0x0800);
 const ETH_P_IPV6 = htons(0x86dd);
 /** Addressed to this host by its link address. */
-const PACKET_HOST = 0;
+export const PACKET_HOST = 0;
 /** Key exchange of IPsec (RFC 7296), UDP on both sides: AH and ESP follow its connection. */
 const ISAKMP = htons(500);
 

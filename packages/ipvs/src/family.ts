@@ -7,6 +7,7 @@ import {
   assign,
   be16,
   hashMap,
+  htonl,
   htons,
   ntohl,
   ntohs,
@@ -51,6 +52,8 @@ type Header6 = ViewOf<typeof Ipv6>;
 const FRAGMENT_MASK = raw(htons(0x3fff));
 const FRAGMENT_OFFSET = raw(htons(0x1fff));
 const DO_NOT_FRAGMENT = raw(htons(0x4000));
+const CONGESTED = 3;
+const CONGESTED6 = raw(htonl(CONGESTED * 0x10_0000));
 
 export const IPV4 = {
   number: AF_INET as number,
@@ -98,6 +101,17 @@ export const IPV4 = {
   /** What goes before an ICMP message of that length where its checksum is made: nothing. */
   icmpSum: (_ip: Header4, _length: u32): number => 0,
   tos: (ip: Header4): u8 => ip.tos,
+  /** Explicit congestion notification (RFC 3168): a router on the way was congested. */
+  isCongested: (ip: Header4): boolean => (ip.tos & CONGESTED) === CONGESTED,
+  /** Say so in this header; false where its sender does not take part. */
+  setCongested: (ip: Header4): boolean => {
+    const tos = ip.tos;
+    if ((tos & CONGESTED) === 0) return false;
+    // The second byte of its 16-bit word.
+    ip.checksum = patch(ip.checksum, fold32(wordDifference(raw(htons(tos)), raw(htons(tos | CONGESTED)))));
+    ip.tos = tos | CONGESTED;
+    return true;
+  },
 };
 
 export type Family = typeof IPV4;
@@ -155,6 +169,12 @@ export const IPV6: Family = {
     raw(htons(IPPROTO_ICMPV6)),
   /** The traffic class: four bits in each of the first two bytes. */
   tos: (ip: Header6): u8 => u8((ntohl(ip.versionAndClass) >>> 20) & 0xff),
+  isCongested: (ip: Header6): boolean => (raw(ip.versionAndClass) & CONGESTED6) === CONGESTED6,
+  setCongested: (ip: Header6): boolean => {
+    if ((raw(ip.versionAndClass) & CONGESTED6) === 0) return false;
+    ip.versionAndClass = rawBe32(u32(raw(ip.versionAndClass) | CONGESTED6));
+    return true;
+  },
 } as unknown as Family;
 
 export const FAMILIES = [IPV4, IPV6];

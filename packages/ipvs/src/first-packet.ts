@@ -2,46 +2,40 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
-import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
-import { findTemplate, templateKey } from './connection/template.ts';
+import {
+  OF_ITS_TEMPLATE,
+  OF_PACKET,
+  type Opening,
+  openings,
+  type Plan,
+  planOf,
+  readOpening,
+} from './connection/opening.ts';
+import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
+import { findByKey, finishKey } from './engine/engine.ts';
+import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
-import { unclaimed } from './masquerade.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
+import { orphaned } from './orphan.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
 export function firstPacket(skb: Skb, family: Family): number {
-  const ip = skb.header(family.Header, ETHERNET);
-  if (ip === null) return because(REASONS.truncated);
-  let transport: u32 = family.transport(ip);
-  let protocol: u8 = ip.protocol;
-  if (protocol === IPPROTO_FRAGMENT) {
-    const extension = skb.header(Fragment6, transport);
-    if (extension === null) return because(REASONS.truncated);
-    protocol = extension.next;
-    transport = transport + FRAGMENT6;
-  }
-  const ports = skb.header(Ports, transport);
-  if (ports === null) return because(REASONS.truncated);
   const opening = openings.at(OF_PACKET);
   const plan = planOf();
   if (opening === null || plan === null) return because(REASONS.corrupt);
-  opening.clientPort = ports.sourcePort;
-  opening.virtualPort = ports.destinationPort;
-  opening.protocol = protocol;
-  opening.family = family.number;
-  family.widen(opening.client, ip.source);
-  family.widen(opening.virtual, ip.destination);
+  const transport = readOpening(skb, family, opening);
+  if (transport === 0) return because(REASONS.truncated);
+  const protocol = opening.protocol;
   return admit(skb, opening, plan, mayOpen(protocol, eventOf(skb, protocol, transport)));
 }
 
@@ -49,7 +43,7 @@ export function firstPacket(skb: Skb, family: Family): number {
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return unclaimed(skb, opens);
+  if (service === null) return orphaned(skb, opens);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
   if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);
@@ -60,14 +54,35 @@ export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): n
   plan.template = NONE;
   plan.chosen = NONE;
   const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
+  if (persistent && service.engine !== 0) return tailCall(skb, stages, ENGINE);
   if (persistent) findTemplateFor(plan, opening);
   // A port that is not the service's own: only persistence makes sense of it.
   const foreign = !persistent && service.mark === 0 && opening.virtualPort !== service.port;
-  if (plan.chosen === NONE && !foreign) {
-    const verdict = tailCall(skb, schedulers, service.scheduler);
+  return goOn(skb, plan, plan.chosen === NONE && !foreign);
+}
+
+/** To the service's scheduler, where it is to choose, or at once to connect.ts. */
+function goOn(skb: Skb, plan: Plan, choose: boolean): number {
+  if (choose) {
+    const verdict = tailCall(skb, schedulers, plan.service.scheduler);
     if (verdict !== NO_PROGRAM) return verdict;
   }
   return tailCall(skb, stages, CONNECT);
+}
+
+/** The stage of services with a persistence engine: a packet that does not say what the engine asks is dropped. */
+export function askEngine(skb: Skb, family: Family): number {
+  const opening = openings.at(OF_PACKET);
+  const wanted = openings.at(OF_ITS_TEMPLATE);
+  const plan = planOf();
+  if (plan === null || opening === null || wanted === null) return because(REASONS.corrupt);
+  if (!readKey(skb, family)) return because(REASONS.noCallId);
+  templateKey(wanted, plan.service, opening);
+  wanted.engine = plan.service.engine;
+  plan.template = ifValid(findByKey(finishKey(wanted)));
+  const template = connections.at(plan.template);
+  if (template !== null) plan.chosen = template.server;
+  return goOn(skb, plan, plan.chosen === NONE);
 }
 
 function findTemplateFor(plan: Plan, opening: Opening): void {

@@ -5,6 +5,15 @@ export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
+export {
+  EngineFlow,
+  EngineKey,
+  EngineServer,
+  EngineServerKey,
+  engineData,
+  engineFlows,
+  engineServers,
+} from './engine/engine.ts';
 export * from './family.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export { followed } from './fragment.ts';
@@ -13,6 +22,7 @@ export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './m
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';
+export { clamping, decapsulating } from './programs/real-server.ts';
 export * from './programs/schedulers.ts';
 export * from './programs/tc.ts';
 export { PROTOCOLS } from './protocol/index.ts';
@@ -20,7 +30,9 @@ export type { Protocol } from './protocol/protocol.ts';
 export * from './protocol/sctp.ts';
 export * from './protocol/tcp.ts';
 export * from './protocol/udp.ts';
+export * from './real-server/vips.ts';
 export { SCHEDULER_NAMES, SCHEDULERS } from './scheduler/index.ts';
+export { FULL_LOAD, Load, loads, Opened, opened } from './scheduler/ll.ts';
 export { localities } from './scheduler/locality.ts';
 export * from './scheduler/scheduler.ts';
 export { SLOTS_PER_BLOCK, schedulerTables, TableBlock, TableKey } from './scheduler/table.ts';

@@ -4,7 +4,7 @@
  * Time inside the data plane is counted in *ticks* of 2^20 ns (1.048576 ms): a shift of the kernel's clock instead of a
  * division, 32 bits that wrap after 52 days and are only ever subtracted.
  */
-import { array, ktimeCoarseNs, ktimeNs, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, ktimeCoarseNs, ktimeNs, mul32, randomU32, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 
 export const TICK_NS = 1_048_576;
 /** Seconds to ticks, rounded up: a timer may be late, never early. */
@@ -57,6 +57,10 @@ export const Settings = struct('settings', {
   localPorts: u32,
   /** 1: packets go straight into the network namespaces behind local veth pairs (forward/peer.ts). */
   localPeers: u32,
+  /** 1 where real servers may open connections (outgoing.ts). */
+  engineServers: u32,
+  /** What stands in for random numbers, so that a replay draws the same; 0: they are random. */
+  chance: u32,
 });
 export type Settings = ViewOf<typeof Settings>;
 
@@ -74,4 +78,12 @@ export function exactNow(): u32 {
   const fixed = settings.only.clock;
   if (fixed !== 0) return fixed;
   return u32(ktimeNs() >> 20n);
+}
+
+const GOLDEN_RATIO_32 = 0x61c8_8647;
+
+/** 32 random bits; `nth` tells apart the numbers that one packet draws, should the chance be fixed. */
+export function draw(nth: number): u32 {
+  const fixed = settings.only.chance;
+  return fixed !== 0 ? mul32(u32(fixed + nth), GOLDEN_RATIO_32) : randomU32();
 }

@@ -19,9 +19,11 @@ export const FRAGMENT = 8;
 export const FIRST_FRAGMENT = 9;
 /** Both ends of the packet are rewritten (forward/fullnat.ts). */
 export const FULLNAT = 10;
+export const ENGINE = 11;
+export const OUTGOING = 12;
 /** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
-export const MASQUERADE = 11;
-export const ECHO = 12;
+export const MASQUERADE = 13;
+export const ECHO = 14;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -39,11 +41,13 @@ export const Errand = struct('errand', {
   connection: u32,
   direction: u32,
   transport: u32,
+  /** Number plus one of the entry that ends with this packet (one-packet scheduling); 0: none does. */
+  once: u32,
 });
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 
 /** This CPU's errand; null never happens, but the verifier asks. */
 export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
-export const stages = programTable('stages', { maxEntries: 16 });
+export const stages = programTable('stages', { maxEntries: 32 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });

@@ -192,14 +192,46 @@ describeKernel('a NAT cluster on the real kernel', () => {
 
 describeKernel('the demo', () => {
   test('ends with equal shares and no failure, and leaves no namespace', () => {
-    const { status, stdout, stderr } = spawnSync(node, [bundle('ipvsd'), 'demo', '--json'], { encoding: 'utf8' });
+    const { pid, status, stdout, stderr } = spawnSync(node, [bundle('ipvsd'), 'demo', '--json'], { encoding: 'utf8' });
     expect(stderr).toBe('');
     expect(status).toBe(0);
     const { failures, plane, realServers } = JSON.parse(stdout.trim().split('\n').at(-1)!);
     expect([failures, plane]).toEqual([0, 'kernel']);
     const [a, b] = realServers.map((server: { connections: number }) => server.connections);
     expect(Math.abs(a - b)).toBeLessThanOrEqual((a + b) / 100);
-    expect(readdirSync('/run/netns').filter((name) => name.startsWith('ipvsd-demo-'))).toEqual([]);
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`ipvsd-demo-${pid}`))).toEqual([]);
+  });
+
+  test.each([
+    ['dr', ['192.168.2.2:80', '192.168.2.3:80']],
+    ['tun', ['10.1.0.2:80', '10.2.0.2:80']],
+  ])('shows %s: no failure, the client itself seen by both real servers, and the listing at the end', (method, reals) => {
+    const { status, stdout, stderr } = spawnSync(node, [bundle('ipvsd'), 'demo', '--method', method, '--json'], {
+      encoding: 'utf8',
+    });
+    expect([stderr, status]).toEqual(['', 0]);
+    const lines = stdout.trim().split('\n');
+    const result = JSON.parse(lines.at(-1)!);
+    expect(result).toMatchObject({ requests: 10_000, failures: 0, plane: 'kernel', method, sources: ['172.16.45.2'] });
+    const served = result.realServers as { address: string; connections: number }[];
+    expect(served.map(({ address }) => address)).toEqual(reals);
+    expect(served.every(({ connections }) => connections > 0)).toBe(true);
+    expect(stdout).toContain('The real servers saw requests from 172.16.45.2\n');
+    expect(lines.at(-2)).toContain(`-> ${reals[1]}`);
+    if (method === 'dr') {
+      expect(result.ftp).toMatchObject({ sessions: 40, failures: 0 });
+      expect(Object.values(result.ftp.servers as Record<string, string[]>).map(({ length }) => length)).toEqual([
+        1, 1, 1, 1,
+      ]);
+    }
+  });
+
+  test('cleans up when nobody reads on', async () => {
+    const child = spawn(node, [bundle('ipvsd'), 'demo', '--method', 'tun'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => child.stdout!.once('data', resolve));
+    child.stdout!.destroy();
+    await new Promise((resolve) => child.once('exit', resolve));
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`ipvsd-demo-${child.pid}`))).toEqual([]);
   });
 
   test('cleans up when interrupted', async () => {
@@ -211,7 +243,35 @@ describeKernel('the demo', () => {
   });
 });
 
+describeKernel('the feedback demo', () => {
+  test('the median response time falls when the weights follow the load, and nothing is left behind', () => {
+    const args = [bundle('ipvsd'), 'demo', '--feedback', '--json'];
+    const { pid, status, stdout, stderr } = spawnSync(node, args, { encoding: 'utf8' });
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const medians = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>;
+    expect(Object.keys(medians)).toEqual(['medianMsWithout', 'medianMsWith']);
+    expect(medians['medianMsWith']).toBeLessThan(medians['medianMsWithout']!);
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`ipvsd-demo-${pid}`))).toEqual([]);
+  }, 120_000);
+});
+
 describe('the demo in Node', () => {
+  test.each(['dr', 'tun'])('shows %s with the programs that real servers have', (method) => {
+    const { status, stdout } = spawnSync(node, [bundle('ipvsd'), 'demo', '--node', '--json', '--method', method], {
+      encoding: 'utf8',
+    });
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout.trim().split('\n').at(-1)!)).toMatchObject({
+      requests: 10_000,
+      failures: 0,
+      plane: 'node',
+      method,
+      sources: ['172.16.45.2'],
+      realServers: [{ connections: 5000 }, { connections: 5000 }],
+    });
+  });
+
   test('says why and ends with equal shares', () => {
     const { status, stdout } = spawnSync(node, [bundle('ipvsd'), 'demo', '--node', '--json'], { encoding: 'utf8' });
     expect(status).toBe(0);

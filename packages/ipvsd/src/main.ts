@@ -1,4 +1,5 @@
 /** The command `ipvsd`: each subcommand is a file in commands/, loaded when it is called. */
+import { parseAddress } from '@ipvsd/director';
 import { Command, InvalidArgumentError } from 'commander';
 import { readEndPoint } from './end-point.ts';
 import { orExplain } from './explain.ts';
@@ -37,6 +38,50 @@ const seconds = (text: string): number => {
 
 /** An option that may be given more than once. */
 const more = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
+const address = (text: string): string => {
+  const found = parseAddress(text);
+  if (found === undefined) throw new InvalidArgumentError('must be an IPv4 or IPv6 address');
+  return found;
+};
+
+const moreAddresses = (text: string, before: readonly string[] = []): string[] => [...before, address(text)];
+
+const oneOf =
+  (...words: readonly string[]) =>
+  (text: string): string => {
+    if (!words.includes(text)) throw new InvalidArgumentError(`must be ${words.join(', ')}`);
+    return text;
+  };
+
+const segmentSize = (text: string): string | number => {
+  if (text === 'auto' || text === 'off') return text;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 88 || value > 65_495) {
+    throw new InvalidArgumentError('must be auto, off, or 88 to 65495 bytes');
+  }
+  return value;
+};
+
+const asRealServer = (command: Command): Command =>
+  command
+    .option('--vip <address>', 'a virtual address; may be given more than once', moreAddresses)
+    .option('--method <method>', 'how packets come: dr or tun', oneOf('dr', 'tun'))
+    .option('--tunnel <type>', 'ipip, gre or gue, as in ipvsadm --tun-type', oneOf('ipip', 'gre', 'gue'), 'ipip')
+    .option('--tun-port <port>', 'where gue comes to', port, 6080)
+    .option(
+      '--mss <bytes>',
+      'the largest segment that clients are told to send: auto, off, or bytes',
+      segmentSize,
+      'auto',
+    )
+    .option(
+      '--decapsulate <means>',
+      "with a device of the kernel's, with our program, or auto: with what the kernel has",
+      oneOf('auto', 'device', 'program'),
+      'auto',
+    )
+    .option('--director <address>', "the director's own address: replies must not leave by it", address);
 
 const byDestination = (command: Command): Command =>
   command
@@ -157,6 +202,19 @@ export async function run(argv: readonly string[]): Promise<void> {
     .option('--keep <folder>', 'write all of them there, again and again')
     .option('--interval <seconds>', 'how often with --keep', seconds, 2)
     .action((name: string, options) => orExplain(async () => (await import('./commands/proc.ts')).proc(name, options)));
+  const realServer = program.command('real-server').description('this host as a real server for DR or TUN');
+  asRealServer(realServer.command('setup'))
+    .description('give this host the virtual address, so that it answers its packets and nobody else asks it for them')
+    .action((options) => orExplain(async () => (await import('./commands/real-server.ts')).setUpRealServer(options)));
+  asRealServer(realServer.command('check'))
+    .description('what is wrong with it, and the command that mends each; by what it was set up for unless told')
+    .option('--json', 'as one JSON array')
+    .action((options) => orExplain(async () => (await import('./commands/real-server.ts')).checkRealServer(options)));
+  realServer
+    .command('undo')
+    .description('make everything that setup changed as it was before')
+    .option('--vip <address>', 'only for this virtual address', moreAddresses)
+    .action((options) => orExplain(async () => (await import('./commands/real-server.ts')).undoRealServer(options)));
   program
     .command('completion')
     .description('shell completion for ipvsadm')
@@ -165,16 +223,33 @@ export async function run(argv: readonly string[]): Promise<void> {
   program
     .command('demo')
     .description('a whole cluster in network namespaces: client, director, two real servers, and load')
+    .option('--method <method>', 'how requests are forwarded: nat, dr, tun or fullnat')
     .option('--keep', 'leave the cluster up, and say how to enter it')
     .option('--remove <cluster>', 'remove a cluster that was kept')
+    .option('--feedback', 'another cluster: a real server that is busy with something else, and load feedback')
     .option('--node', 'run the data plane in Node on a simulated network')
     .option('--json', 'end with one JSON object')
-    .action((options) => orExplain(async () => (await import('./demo/demo.ts')).demo(options)));
+    .action((options) =>
+      orExplain(async () => {
+        if (options.feedback !== true) return (await import('./demo/demo.ts')).demo(options);
+        if (options.keep !== undefined || options.remove !== undefined) {
+          throw new Error('Cannot keep the cluster of --feedback: it ends with its clients');
+        }
+        return (await import('./demo/feedback/feedback.ts')).feedbackDemo(options);
+      }),
+    );
   program
     .command('demo-server', { hidden: true })
-    .requiredOption('--port <port>', 'where to listen', port)
+    .option('--port <port>', 'where to listen', port, 80)
+    .option('--ftp', 'FTP instead of HTTP')
     .requiredOption('--name <name>', 'what to say')
-    .action(({ port, name }) => orExplain(async () => (await import('./demo/http-server.ts')).serve(port, name)));
+    .action(({ port, name, ftp }) =>
+      orExplain(async () =>
+        ftp === true
+          ? (await import('./demo/ftp-server.ts')).serveFtp(name)
+          : (await import('./demo/http-server.ts')).serve(port, name),
+      ),
+    );
   program
     .command('demo-load', { hidden: true })
     .argument('<url>')
@@ -182,6 +257,31 @@ export async function run(argv: readonly string[]): Promise<void> {
     .requiredOption('--concurrency <n>', 'how many at once', Number)
     .action((url: string, { requests, concurrency }) =>
       orExplain(async () => (await import('./demo/load.ts')).printLoad(url, requests, concurrency)),
+    );
+  program
+    .command('demo-work-server', { hidden: true })
+    .requiredOption('--port <port>', 'where to listen', port)
+    .requiredOption('--slots <n>', 'requests at once', Number)
+    .requiredOption('--load-file <path>', 'where to write the load')
+    .action((options) => orExplain(async () => (await import('./demo/feedback/work-server.ts')).serveWork(options)));
+  program
+    .command('demo-clients', { hidden: true })
+    .argument('<url>')
+    .requiredOption('--count <n>', 'how many', Number)
+    .requiredOption('--pace <milliseconds>', 'between two requests', Number)
+    .requiredOption('--requests-per-connection <n>', 'then a new one', Number)
+    .action((url: string, { count, pace, requestsPerConnection }) =>
+      orExplain(async () =>
+        (await import('./demo/feedback/clients.ts')).runClients({ url, count, paceMs: pace, requestsPerConnection }),
+      ),
+    );
+  program
+    .command('demo-ftp-load', { hidden: true })
+    .argument('<host>')
+    .requiredOption('--client <address>', 'where from', moreAddresses)
+    .requiredOption('--sessions <n>', 'how many in all', Number)
+    .action((host: string, { client, sessions }) =>
+      orExplain(async () => (await import('./demo/ftp-load.ts')).printFtpLoad(host, client, sessions)),
     );
   // A reader that has seen enough (`| head`) is no failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
@@ -199,7 +299,8 @@ function addDaemonCommands(program: Command): void {
     .option('--load <source>', 'ask real servers for their load: agent[:PORT], http[:PORT][/PATH], prometheus, snmp')
     .option('--log <format>', 'json, text, or auto: text on a terminal', 'auto')
     .option('--leave', 'leave the virtual services as they are at the end')
-    .option('--despite-errors', 'run a configuration with errors without what is wrong in it, as keepalived does')
+    .option('--slow-start <seconds>', 'a real server that comes back has its whole weight after this', deadline)
+    .option('--strict', 'refuse a configuration with errors, which keepalived would run without what is wrong in it')
     .action((options) =>
       orExplain(async () => {
         const { openDirector } = await import('./open-director.ts');

@@ -18,8 +18,8 @@ import type { Placed, ServiceHealth } from './health/service-health.ts';
 import { mapsPorts } from './model/resolve.ts';
 
 /** A change of nothing else costs one look-up, whatever the size of the table. */
-export function commandsFor(health: ServiceHealth, director: Pick<Director, 'service'>): Command[] {
-  const placed = health.placed();
+export function commandsFor(health: ServiceHealth, director: Pick<Director, 'service'>, nowMs = 0): Command[] {
+  const placed = health.placed(nowMs);
   return health.virtualServer.services.flatMap((id) => {
     const wanted = wantedService(id, health, placed);
     // The order of real servers is the director's own: no command says it.

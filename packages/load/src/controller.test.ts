@@ -131,4 +131,39 @@ describe('the controller', () => {
     }
     expect(controller.explain('c')?.weight).toBe(0);
   });
+
+  test('where the scheduler goes by load, weights stay as configured but for what an agent asks for', () => {
+    const controller = new Controller({ movesWeights: false });
+    controller.setServers(three);
+    const tell = (more: object): void => {
+      for (let second = 0; second < 30; second++) {
+        controller.report('a', { load: 0.9, ...more }, second * 1000);
+        for (const key of ['b', 'c']) controller.report(key, { load: 0.1 }, second * 1000);
+        controller.step(second * 1000);
+      }
+    };
+    tell({});
+    expect(three.map(({ key }) => controller.explain(key)?.weight)).toEqual([undefined, undefined, undefined]);
+    expect(controller.explain('a')).toMatchObject({ because: 'its scheduler goes by the load itself', stale: false });
+    expect(controller.explain('a')?.smoothedLoad).toBeCloseTo(0.9, 1);
+    tell({ state: 'drain' });
+    expect(controller.explain('a')?.weight).toBe(0);
+  });
+
+  test('other settings after a reload count at once, and what is known of the loads stays', () => {
+    const controller = new Controller();
+    controller.setServers(three);
+    const busy = (from: number, to: number): void => {
+      for (let second = from; second < to; second++) {
+        controller.report('a', { load: 3 }, second * 1000);
+        for (const key of ['b', 'c']) controller.report(key, { load: 0.1 }, second * 1000);
+        controller.step(second * 1000);
+      }
+    };
+    busy(0, 60);
+    expect(controller.explain('a')?.weight).toBeLessThan(15);
+    controller.changeSettings({ minimumFactor: 0.5 });
+    busy(60, 62);
+    expect(controller.explain('a')?.weight).toBeGreaterThanOrEqual(45);
+  });
 });

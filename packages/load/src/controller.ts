@@ -22,6 +22,8 @@ export interface ControllerSettings {
   readonly deadBand: number;
   readonly minimumFactor: number;
   readonly maximumFactor: number;
+  /** False where the scheduler goes by the loads themselves (`ll`): then only what an agent asks for outright moves a weight. */
+  readonly movesWeights: boolean;
 }
 
 export const defaultSettings: ControllerSettings = {
@@ -32,10 +34,17 @@ export const defaultSettings: ControllerSettings = {
   deadBand: 0.04,
   minimumFactor: 0.1,
   maximumFactor: 3,
+  movesWeights: true,
 };
 
 /** Integer weights need room: the smallest configured one becomes at least this. */
 const RESOLUTION = 100;
+
+/** What all weights of a service are multiplied by while they move; to a scheduler only ratios matter. */
+export function weightScale(configured: readonly number[]): number {
+  const smallest = Math.min(...configured.filter((weight) => weight > 0));
+  return Math.max(1, Math.ceil(RESOLUTION / smallest));
+}
 
 export interface ControlledServer {
   readonly key: string;
@@ -67,13 +76,17 @@ interface Track {
 }
 
 export class Controller {
-  readonly #settings: ControllerSettings;
+  #settings: ControllerSettings = defaultSettings;
   #tracks = new Map<string, Track>();
   #servers: readonly ControlledServer[] = [];
   #reasons: readonly Reason[] = [];
   #lastMs: number | undefined;
 
   constructor(settings: Partial<ControllerSettings> = {}) {
+    this.changeSettings(settings);
+  }
+
+  changeSettings(settings: Partial<ControllerSettings>): void {
     this.#settings = { ...defaultSettings, ...settings };
   }
 
@@ -124,7 +137,7 @@ export class Controller {
   }
 
   #move(track: Track, mean: number | undefined, comparable: number, seconds: number, nowMs: number): void {
-    const { gainPerSecond, deadBand } = this.#settings;
+    const { gainPerSecond, deadBand, movesWeights } = this.#settings;
     const { report, smoothed } = track;
     if (!this.#isFresh(track, nowMs)) {
       track.because = report === undefined ? 'no report yet' : 'silent: going back to the configured weight';
@@ -133,6 +146,9 @@ export class Controller {
     } else if (report?.weightPercent !== undefined) {
       track.because = `the agent asks for ${report.weightPercent}%`;
       this.#approach(track, report.weightPercent / 100, seconds);
+    } else if (!movesWeights) {
+      track.because = 'its scheduler goes by the load itself';
+      this.#approach(track, 1, seconds);
     } else if (report?.load === undefined || smoothed === undefined || mean === undefined || comparable < 2) {
       track.because = 'nothing to compare with';
       this.#approach(track, 1, seconds);
@@ -195,7 +211,8 @@ export class Controller {
     if (state === 'drain' || state === 'maint' || state === 'down') {
       return { ...base, weight: 0, because: `the agent says ${state}` };
     }
-    const settled = !anyFresh && [...this.#tracks.values()].every(({ factor }) => Math.abs(factor - 1) < 0.01);
+    const mayMove = anyFresh && (this.#settings.movesWeights || this.#isAskedFor());
+    const settled = !mayMove && [...this.#tracks.values()].every(({ factor }) => Math.abs(factor - 1) < 0.01);
     if (settled) return { ...base, weight: undefined, because: track.because };
     return { ...base, weight: this.#weight(configuredWeight, track, stale), because: track.because };
   }
@@ -209,9 +226,13 @@ export class Controller {
   }
 
   #scale(): number {
-    const smallest = Math.min(
-      ...this.#servers.map(({ configuredWeight }) => configuredWeight).filter((weight) => weight > 0),
+    return weightScale(this.#servers.map(({ configuredWeight }) => configuredWeight));
+  }
+
+  /** Whether some agent asks for a weight, rather than telling its load. */
+  #isAskedFor(): boolean {
+    return [...this.#tracks.values()].some(
+      ({ report }) => report?.weight !== undefined || report?.weightPercent !== undefined,
     );
-    return Math.max(1, Math.ceil(RESOLUTION / smallest));
   }
 }

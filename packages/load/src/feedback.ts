@@ -1,6 +1,6 @@
 /**
- * The loop around sources and controllers: each real server's host is asked once per period, whatever the number of
- * services it is in, and each service's controller makes its step.
+ * The loop around sources and controllers: each real server's host is asked once per turn and source, whatever the number
+ * of services it is in, and the controller of each service whose turn it is makes its step.
  */
 import { Controller, type ControllerSettings, type Reason } from './controller.ts';
 import type { Source } from './report.ts';
@@ -14,21 +14,31 @@ export interface FeedbackServer {
 export interface FeedbackService {
   readonly key: string;
   readonly servers: readonly FeedbackServer[];
+  /** Whom to ask, as `openSource` knows it: `agent:3333`. */
+  readonly source: string;
+  /** Between two questions. */
+  readonly everyMs: number;
+  readonly settings?: Partial<ControllerSettings>;
 }
 
 export interface FeedbackOptions {
-  readonly source: Source;
-  readonly settings?: Partial<ControllerSettings>;
+  readonly openSource: (source: string) => Source;
   readonly now: () => number;
-  /** The outcome of a step, for one service: undefined gives a configured weight back. */
-  readonly apply: (service: string, weights: ReadonlyMap<string, number | undefined>) => void;
+  /** The outcome of a step, for one service: an undefined weight gives the configured one back. */
+  readonly apply: (service: string, reasons: readonly Reason[]) => void;
   readonly complain?: (address: string, error: Error) => void;
 }
+
+/** Turns come about once a second; one that is due within this is due now. */
+const SLACK_MS = 500;
 
 export class Feedback {
   readonly #options: FeedbackOptions;
   #controllers = new Map<string, Controller>();
   #services: readonly FeedbackService[] = [];
+  readonly #sources = new Map<string, Source>();
+  /** By service: when its turn was. */
+  readonly #turns = new Map<string, number>();
   readonly #asking = new Set<string>();
   readonly #silent = new Set<string>();
 
@@ -40,20 +50,29 @@ export class Feedback {
   setServices(services: readonly FeedbackService[]): void {
     this.#services = services;
     this.#controllers = new Map(
-      services.map(({ key, servers }) => {
-        const controller = this.#controllers.get(key) ?? new Controller(this.#options.settings);
+      services.map(({ key, servers, settings = {} }) => {
+        const controller = this.#controllers.get(key) ?? new Controller();
+        controller.changeSettings(settings);
         controller.setServers(servers);
         return [key, controller];
       }),
     );
+    for (const key of this.#turns.keys()) if (!this.#controllers.has(key)) this.#turns.delete(key);
   }
 
-  /** Asks everybody and makes a step with what is known so far; answers count in the next one. */
+  /**
+   * To be called once a second. Asks for those whose turn it is, and makes a step with what is known so far; answers count
+   * in the next one.
+   */
   turn(): Promise<void> {
-    const asked = this.#ask();
-    for (const { key } of this.#services) {
-      const reasons = this.#controllers.get(key)?.step(this.#options.now()) ?? [];
-      this.#options.apply(key, new Map(reasons.map((reason) => [reason.key, reason.weight])));
+    const now = this.#options.now();
+    const due = this.#services.filter(
+      ({ key, everyMs }) => now - (this.#turns.get(key) ?? Number.NEGATIVE_INFINITY) >= everyMs - SLACK_MS,
+    );
+    const asked = this.#ask(due);
+    for (const { key } of due) {
+      this.#turns.set(key, now);
+      this.#options.apply(key, this.#controllers.get(key)?.step(now) ?? []);
     }
     return asked;
   }
@@ -62,32 +81,48 @@ export class Feedback {
     return this.#controllers.get(service)?.explain(server);
   }
 
-  async #ask(): Promise<void> {
-    const addresses = new Set(this.#services.flatMap(({ servers }) => servers.map(({ address }) => address)));
+  async #ask(due: readonly FeedbackService[]): Promise<void> {
+    const questions = new Map<string, Question>();
+    for (const { key, servers, source } of due) {
+      for (const { key: server, address } of servers) {
+        const question = questions.get(`${source} ${address}`) ?? { source, address, asking: [] };
+        question.asking.push({ service: key, server });
+        questions.set(`${source} ${address}`, question);
+      }
+    }
     await Promise.all(
-      [...addresses].filter((address) => !this.#asking.has(address)).map((address) => this.#askOne(address)),
+      [...questions].filter(([key]) => !this.#asking.has(key)).map(([key, question]) => this.#askOne(key, question)),
     );
   }
 
-  async #askOne(address: string): Promise<void> {
-    const { source, now, complain } = this.#options;
-    this.#asking.add(address);
+  async #askOne(key: string, { source, address, asking }: Question): Promise<void> {
+    const { now, complain } = this.#options;
+    this.#asking.add(key);
     try {
-      const report = await source.ask(address);
-      this.#silent.delete(address);
-      for (const { key, servers } of this.#services) {
-        for (const server of servers) {
-          if (server.address === address) this.#controllers.get(key)?.report(server.key, report, now());
-        }
-      }
+      const report = await this.#source(source).ask(address);
+      this.#silent.delete(key);
+      for (const { service, server } of asking) this.#controllers.get(service)?.report(server, report, now());
     } catch (error) {
       // Once per silence: an agent that is down is down every second.
-      if (!this.#silent.has(address)) complain?.(address, error instanceof Error ? error : new Error(String(error)));
-      this.#silent.add(address);
+      if (!this.#silent.has(key)) complain?.(address, error instanceof Error ? error : new Error(String(error)));
+      this.#silent.add(key);
     } finally {
-      this.#asking.delete(address);
+      this.#asking.delete(key);
     }
   }
+
+  /** Sources remember what they were told last, so each is opened once. */
+  #source(name: string): Source {
+    const source = this.#sources.get(name) ?? this.#options.openSource(name);
+    this.#sources.set(name, source);
+    return source;
+  }
+}
+
+interface Question {
+  readonly source: string;
+  readonly address: string;
+  readonly asking: { readonly service: string; readonly server: string }[];
 }
 
 /** A weight and all that went into it, for people. */

@@ -19,7 +19,7 @@ export interface LoadOptions {
   readonly pinTo?: string;
   /** Maps that exist already, by name; they stay their owner's. */
   readonly reuseMaps?: ReadonlyMap<string, KernelMap>;
-  /** Only these programs; all unless told. */
+  /** Only these programs, with the maps that they use; all unless told. */
   readonly programs?: readonly string[];
   /** Ask for the verifier's log of each program, see `KernelProgram.log`. */
   readonly log?: 1 | 2 | 4;
@@ -67,7 +67,8 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
   const owned: KernelMap[] = [];
   const btfFd = spec.btf === '' ? undefined : loadBtf(Buffer.from(spec.btf, 'base64'));
   try {
-    for (const mapSpec of spec.maps) {
+    const wanted = wantedPrograms(spec, options.programs);
+    for (const mapSpec of options.programs === undefined ? spec.maps : mapsOf(spec, wanted)) {
       const reused = options.reuseMaps?.get(mapSpec.name);
       if (reused !== undefined) checkShape(mapSpec, reused, 'the map given for it');
       const map = reused ?? openOrCreate(mapSpec, btfFd, options);
@@ -81,7 +82,7 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
       ...(btfFd === undefined ? {} : { btfFd }),
       ...(options.log === undefined ? {} : { log: options.log }),
     };
-    for (const program of wantedPrograms(spec, options.programs)) {
+    for (const program of wanted) {
       programs.set(program.name, KernelProgram.load(program, context));
     }
     fillTables(spec, maps, programs);
@@ -171,6 +172,11 @@ function wantedPrograms(spec: CollectionSpec, names: readonly string[] | undefin
     if (program === undefined) throw new Error(`Cannot load program "${name}": the collection has none of that name`);
     return program;
   });
+}
+
+function mapsOf(spec: CollectionSpec, programs: CollectionSpec['programs']): CollectionSpec['maps'] {
+  const used = new Set(programs.flatMap(({ relocations }) => relocations.map(({ map }) => map)));
+  return spec.maps.filter(({ name }) => used.has(name));
 }
 
 function listNames(things: ReadonlyMap<string, unknown>): string {

@@ -9,7 +9,7 @@
  * TCX also keeps the packet from the clsact filters.
  */
 
-import { unlinkSync } from 'node:fs';
+import { existsSync, unlinkSync } from 'node:fs';
 import { inNamespace, type Link, type NamespaceRef, RouteSocket, type TcDirection, withRoutes } from '@ipvsd/linux';
 import { Attr, bpf, closeFd, objectInfo, openPin, pinObject } from './bpf-syscall.ts';
 import { hasFeature } from './features.ts';
@@ -143,6 +143,30 @@ export function attachTc(program: KernelProgram, options: TcAttachOptions): TcAt
 /** Takes over what an earlier process attached by TCX and pinned. */
 export function openTcAttachment(path: string): TcAttachment {
   return new TcxAttachment(BpfLink.fromPin(path));
+}
+
+export interface TcDetachOptions {
+  readonly ifindex: number;
+  readonly direction: TcDirection;
+  /** As it was attached with; clsact only. */
+  readonly priority: number;
+  /** Where the link is pinned; TCX only. */
+  readonly pin: string;
+}
+
+/** Ends what another process attached and pinned. Of clsact the qdisc goes too where nobody else hangs a filter on it. */
+export function detachTc({ ifindex, direction, priority, pin }: TcDetachOptions): void {
+  if (hasFeature('tcx')) {
+    if (existsSync(pin)) openTcAttachment(pin).detach();
+    // A link whose interface is gone leaves its pin.
+    if (existsSync(pin)) unlinkSync(pin);
+    return;
+  }
+  withRoutes(undefined, (routes) => {
+    routes.deleteBpfFilter(ifindex, direction, priority);
+    const others = routes.bpfFilters(ifindex, 'ingress').length + routes.bpfFilters(ifindex, 'egress').length;
+    if (others === 0) routes.deleteClsact(ifindex);
+  });
 }
 
 /** What is attached, in the order in which it sees a packet: TCX comes before clsact. */

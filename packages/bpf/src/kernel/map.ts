@@ -219,8 +219,9 @@ export class KernelMap implements MapStore {
 
   /** In batches where the kernel has them, else one by one. When one is refused, those before it are in the map. */
   updateMany(pairs: Iterable<readonly [key: Uint8Array, value: Uint8Array]>, mode: UpdateMode = 'any'): void {
-    const keys = new Uint8Array(BATCH * this.keySize);
-    const values = new Uint8Array(BATCH * this.#elementSize);
+    const room = Array.isArray(pairs) ? Math.min(BATCH, pairs.length) : BATCH;
+    const keys = new Uint8Array(room * this.keySize);
+    const values = new Uint8Array(room * this.#elementSize);
     let count = 0;
     for (const [key, value] of pairs) {
       checkSize(this, 'key', key, this.keySize);

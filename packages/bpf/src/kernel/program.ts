@@ -93,6 +93,9 @@ const FIRST_LOG_BYTES = 1 << 18;
 /** A program that runs into the limit of 1,000,000 steps logs more. */
 const MAX_LOG_BYTES = 1 << 24;
 const ENOSPC = errnoNumber('ENOSPC');
+const EAGAIN = errnoNumber('EAGAIN');
+/** A signal that comes while the verifier works makes it give up; nothing is wrong with the program. */
+const MAX_TRIES = 8;
 /** Room for what a program may add to a packet: headers, never more than a page. */
 const GROWTH_BYTES = 4096;
 const SKB_BYTES = 192;
@@ -116,7 +119,7 @@ export class KernelProgram {
   /** Throws a `VerifierError` when the verifier refuses. */
   static load(spec: ProgramSpec, context: LoadContext): KernelProgram {
     const attr = loadAttr(spec, context);
-    const quiet = tryBpf('PROG_LOAD', attr);
+    const quiet = tryLoad(attr);
     if (quiet >= 0 && context.log === undefined) return new KernelProgram(quiet, spec.name, spec.type);
     if (quiet >= 0) closeFd(quiet);
     const { result, log } = loadWithLog(attr, context.log ?? 1);
@@ -272,6 +275,12 @@ function lineInfo(spec: ProgramSpec, strings: CollectionSpec['lineStrings']): Ui
   );
 }
 
+function tryLoad(attr: Attr): number {
+  let result = tryBpf('PROG_LOAD', attr);
+  for (let tries = 1; result === -EAGAIN && tries < MAX_TRIES; tries++) result = tryBpf('PROG_LOAD', attr);
+  return result;
+}
+
 /**
  * `log` is whole where that fits. Kernels since 6.4 say how large it would be, and keep its tail, where the reason stands;
  * older ones keep its head, so for them the buffer has to grow until it is whole.
@@ -280,7 +289,7 @@ function loadWithLog(attr: Attr, level: number): { result: number; log: string }
   for (let size = FIRST_LOG_BYTES; ; ) {
     const buffer = new Uint8Array(size);
     attr.u32(24, level).u32(28, size).pointer(32, buffer).u32(140, 0);
-    const result = tryBpf('PROG_LOAD', attr);
+    const result = tryLoad(attr);
     const needed = attr.getU32(140);
     if (-result === ENOSPC) {
       const next = needed === 0 ? size * 8 : needed;

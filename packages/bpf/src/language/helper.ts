@@ -52,6 +52,9 @@ export const BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 = 4;
 export const BPF_F_ADJ_ROOM_ENCAP_L4_GRE = 8;
 export const BPF_F_ADJ_ROOM_ENCAP_L4_UDP = 16;
 export const BPF_F_ADJ_ROOM_NO_CSUM_RESET = 32;
+/** What the packet is after its outer header is gone (Linux 6.4). */
+export const BPF_F_ADJ_ROOM_DECAP_L3_IPV4 = 128;
+export const BPF_F_ADJ_ROOM_DECAP_L3_IPV6 = 256;
 export const CLOCK_MONOTONIC = 1;
 
 // Clock and chance --------------------------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ export function csumDiff(from: object | null, to: object | null, seed: u32): num
 export function adjustRoom(skb: Skb, delta: number, mode: u32, flags: u32): number {
   const p = packet(skb);
   const at = mode === BPF_ADJ_ROOM_MAC ? 14 : 14 + networkHeaderLength(p.bytes);
-  if (Math.abs(delta) > 0xfff || flags > 0xff) return EINVAL;
+  if (Math.abs(delta) > 0xfff || flags > 0x1ff) return EINVAL;
   if (at + Math.max(-delta, 0) > p.bytes.length) return -524;
   const grown = new Uint8Array(p.bytes.length + delta);
   grown.set(p.bytes.subarray(0, at));

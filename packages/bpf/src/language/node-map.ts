@@ -141,6 +141,14 @@ export class NodeMap implements MapStore {
     }
   }
 
+  values(first: number, count: number): Uint8Array[] {
+    if (this.#array === undefined) throw new TypeError(`Cannot read a range of map "${this.name}": it is no array`);
+    return Array.from({ length: count }, (_, i) => {
+      const at = (first + i) * this.valueSize;
+      return this.#array!.slice(at, at + this.valueSize);
+    });
+  }
+
   #put(key: Uint8Array, value: Uint8Array, flags: number): number {
     if (this.#array !== undefined) {
       const at = this.#offsetOf(key);

@@ -82,6 +82,8 @@ export interface Struct<Fs extends Fields> {
   readonly fields: Fs;
   /** A view on `bytes` at `offset` (Node and user space only). */
   on(bytes: Uint8Array, offset?: number, guard?: Guard): View<Fs>;
+  /** The same on what another view stands on. */
+  within(data: DataView, base: number, guard: Guard | undefined): View<Fs>;
   /** A view on fresh zeroed bytes, with initial values (Node and user space only). */
   create(initial?: Initial<Fs>): View<Fs>;
 }
@@ -141,9 +143,10 @@ export function struct<Fs extends Fields>(name: string, fields: Fs): Struct<Fs> 
   }
   const size = Math.ceil(end / align) * align;
   class StructWindow implements Window {
-    readonly $data: DataView;
-    readonly $base: number;
-    readonly $guard: Guard | undefined;
+    // Only declared: fields that were defined first and assigned then would double the time to make a view.
+    declare readonly $data: DataView;
+    declare readonly $base: number;
+    declare readonly $guard: Guard | undefined;
     declare readonly $struct: Struct<Fields>;
     constructor(data: DataView, base: number, guard: Guard | undefined) {
       this.$data = data;
@@ -159,11 +162,8 @@ export function struct<Fs extends Fields>(name: string, fields: Fs): Struct<Fs> 
     layout,
     fields,
     on: (bytes, offset = 0, guard = undefined) =>
-      new StructWindow(
-        new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-        offset,
-        guard,
-      ) as unknown as View<Fs>,
+      made.within(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), offset, guard),
+    within: (data, base, guard) => new StructWindow(data, base, guard) as unknown as View<Fs>,
     create(initial) {
       const view = made.on(new Uint8Array(size));
       return initial === undefined ? view : Object.assign(view, initial);
@@ -186,8 +186,7 @@ function accessor(field: Field, offset: number): PropertyDescriptor {
 }
 
 function reach(field: Field, data: DataView, base: number, guard: Guard | undefined): unknown {
-  if (field.kind === 'struct')
-    return field.on(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), base, guard);
+  if (field.kind === 'struct') return field.within(data, base, guard);
   if (field.kind === 'opaque') return { $data: data, $base: base, $opaque: field.name };
   if (field.kind === 'scalar') throw new TypeError('scalars are read, not reached');
   const { element, length } = field;

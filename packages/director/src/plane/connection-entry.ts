@@ -7,6 +7,7 @@ import {
   METHOD_FULLNAT,
   METHOD_MASK,
   NONE,
+  OF_ENGINE,
   OTHER_FAMILY,
   PROTOCOLS,
   secondsOf,
@@ -15,8 +16,15 @@ import {
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 
-/** Undefined for a place without a live entry, and for a masqueraded host's, which is of no virtual service. `now` in ticks. */
-export function connectionEntry(c: Connection, now: number): ConnectionEntry | undefined {
+/**
+ * Undefined for a place without a live entry, and for a masqueraded host's, which is of no virtual service. `now` in ticks;
+ * `remembered`: what a persistence engine keeps of it.
+ */
+export function connectionEntry(
+  c: Connection,
+  now: number,
+  remembered: () => string | null,
+): ConnectionEntry | undefined {
   if (c.alive !== 1) return undefined;
   if (c.server === NONE && (c.flags & METHOD_MASK) === METHOD_FULLNAT) return undefined;
   const left = c.timeout - ((now - c.lastSeen) >>> 0);
@@ -29,8 +37,8 @@ export function connectionEntry(c: Connection, now: number): ConnectionEntry | u
     state: stateName(c),
     expiresSeconds: Math.max(0, Math.floor(secondsOf(left))),
     synced: false,
-    persistenceEngine: null,
-    persistenceData: null,
+    persistenceEngine: (c.flags & OF_ENGINE) !== 0 ? 'sip' : null,
+    persistenceData: (c.flags & OF_ENGINE) !== 0 ? remembered() : null,
   };
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { start } from '@ipvsd/ipvs';
+import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import type { DirectorError } from '../errors.ts';
@@ -61,6 +62,9 @@ export class KernelDirector implements Director {
   }
   service(id: ServiceId): VirtualService | undefined {
     return this.#read().service(id);
+  }
+  reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
+    this.#find()?.reportLoads(id, byAddress);
   }
   connections(): Iterable<ConnectionEntry> {
     return this.#read().connections();

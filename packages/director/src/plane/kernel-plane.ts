@@ -18,12 +18,12 @@ import {
 import {
   attachTc,
   BpfLink,
+  detachTc,
   type FeatureName,
   hasFeature,
   KernelMap,
   KernelProgram,
   loadCollection,
-  openTcAttachment,
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
 import {
@@ -234,17 +234,8 @@ export class KernelPlane implements Plane {
   }
 
   #detachFrom(ifindex: number): void {
-    if (hasFeature('tcx')) {
-      const path = `${this.folder}/${linkPin(ifindex)}`;
-      if (existsSync(path)) openTcAttachment(path).detach();
-      if (existsSync(path)) unlinkSync(path);
-      return;
-    }
-    withRoutes(undefined, (routes) => {
-      routes.deleteBpfFilter(ifindex, 'ingress', INGRESS_PRIORITY);
-      const others = routes.bpfFilters(ifindex, 'ingress').length + routes.bpfFilters(ifindex, 'egress').length;
-      if (others === 0) routes.deleteClsact(ifindex);
-    });
+    const pin = `${this.folder}/${linkPin(ifindex)}`;
+    detachTc({ ifindex, direction: 'ingress', priority: INGRESS_PRIORITY, pin });
   }
 
   /** Let go of what this process holds; the director lives on. */

@@ -4,7 +4,19 @@
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
 import { bytesOf } from '@ipvsd/bpf';
-import { Connection, connections, Population, population, Settings, settings, TICK_NS, traffic } from '@ipvsd/ipvs';
+import {
+  Connection,
+  connections,
+  EngineKey,
+  engineData,
+  Population,
+  population,
+  Settings,
+  settings,
+  TICK_NS,
+  traffic,
+} from '@ipvsd/ipvs';
+import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
 import type { Director, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
@@ -23,6 +35,7 @@ import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
+import { writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
 import { SchedulerNames } from './scheduler-names.ts';
@@ -91,16 +104,32 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     return stored?.service;
   }
 
+  /** Real servers may not change their numbers meanwhile. */
+  reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
+    this.plane.exclusively(() => {
+      const stored = this.#stored.read(id);
+      if (stored !== undefined) writeLoads(this.plane, stored, byAddress, this.#ticks());
+    });
+  }
+
   *connections(): Iterable<ConnectionEntry> {
     const now = this.#ticks();
     const { highest } = Population.on(this.plane.store(population).lookup(KEY)!);
     let seen = 0;
     // Entries of an array come in the order of their numbers.
-    for (const [, value] of this.plane.store(connections).entries()) {
+    for (const [key, value] of this.plane.store(connections).entries()) {
       if (seen++ >= highest) return;
-      const entry = connectionEntry(Connection.on(value), now);
+      const entry = connectionEntry(Connection.on(value), now, () => this.#engineData(key));
       if (entry !== undefined) yield entry;
     }
+  }
+
+  /** What the persistence engine found for the template of that number. */
+  #engineData(key: Uint8Array): string | null {
+    const value = this.plane.store(engineData).lookup(key);
+    if (value === null) return null;
+    const { length, data } = EngineKey.on(value);
+    return String.fromCharCode(...Array.from({ length }, (_, i) => data.get(i)));
   }
 
   timeouts(): Timeouts {
@@ -158,6 +187,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     edited: ReadonlySet<string>,
   ): void {
     const allocator = new Allocator(this.plane.store(allocation));
+    this.#stored.begin();
     for (const [key, stored] of before) {
       if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
     }

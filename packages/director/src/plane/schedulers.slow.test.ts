@@ -23,8 +23,8 @@ function benchOf(scheduler: string, weights: readonly number[], schedulerFlags =
   return bench;
 }
 
-test('every scheduler of the kernel is there', () => {
-  expect(ALL).toEqual('dh fo lblc lblcr lc mh nq ovf rr sed sh twos wlc wrr'.split(' '));
+test('every scheduler of the kernel is there, and ours', () => {
+  expect(ALL).toEqual('dh fo lblc lblcr lc ll mh nq ovf rr sed sh twos wlc wrr'.split(' '));
 });
 
 describe.each(ALL)('%s', (name) => {

@@ -32,13 +32,13 @@ export class StatsReader {
   }
 
   server(number: number): Read {
-    return this.#read(serverFigures, number);
+    return readFigures(this.#store(serverFigures).lookup(indexKey(number))!);
   }
   service(index: number): Read {
-    return this.#read(serviceFigures, index);
+    return readFigures(this.#store(serviceFigures).lookup(indexKey(index))!);
   }
   total(): Read {
-    return this.#read(totalFigures, 0);
+    return readFigures(this.#store(totalFigures).lookup(indexKey(0))!);
   }
 
   /** Set to zero what a service and its real servers counted. */
@@ -60,30 +60,31 @@ export class StatsReader {
     this.#plane.call(zero, FiguresOrder.create({ kind, number }));
   }
 
-  #read(map: MapDefinition, index: number): Read {
-    const { published, base, rates } = Figures.on(this.#store(map).lookup(indexKey(index))!);
-    const since = (field: keyof Stats): bigint => BigInt.asUintN(64, published[field] - base[field]);
-    return {
-      stats: {
-        connections: since('connections'),
-        inPackets: since('inPackets'),
-        outPackets: since('outPackets'),
-        inBytes: since('inBytes'),
-        outBytes: since('outBytes'),
-      },
-      rates: {
-        connections: perSecond(rates.connections),
-        inPackets: perSecond(rates.inPackets),
-        outPackets: perSecond(rates.outPackets),
-        inBytes: bytesPerSecond(rates.inBytes),
-        outBytes: bytesPerSecond(rates.outBytes),
-      },
-    };
-  }
-
   #store(map: MapDefinition): MapStore {
     return this.#plane.store(map);
   }
+}
+
+/** What listings show of a map's value. */
+export function readFigures(value: Uint8Array): Read {
+  const { published, base, rates } = Figures.on(value);
+  const since = (field: keyof Stats): bigint => BigInt.asUintN(64, published[field] - base[field]);
+  return {
+    stats: {
+      connections: since('connections'),
+      inPackets: since('inPackets'),
+      outPackets: since('outPackets'),
+      inBytes: since('inBytes'),
+      outBytes: since('outBytes'),
+    },
+    rates: {
+      connections: perSecond(rates.connections),
+      inPackets: perSecond(rates.inPackets),
+      outPackets: perSecond(rates.outPackets),
+      inBytes: bytesPerSecond(rates.inBytes),
+      outBytes: bytesPerSecond(rates.outBytes),
+    },
+  };
 }
 
 /** Out of the estimator's scales, rounded up from a half on less one. */

@@ -19,8 +19,11 @@ import {
   members,
   PLACE,
   type Prepared,
+  type PreparedMember,
+  Ranges,
   RETIRE,
   REVIVE,
+  ranges,
   SCHEDULERS,
   ServerOrder,
   ServiceKey,
@@ -29,8 +32,10 @@ import {
   RealServer as StoredServer,
   Service as StoredService,
   schedulerTables,
+  serverFigures,
   server as serverProgram,
   servers,
+  serviceFigures,
   serviceStates,
   services,
   TableBlock,
@@ -61,9 +66,10 @@ import {
   tunnelNumbers,
   tunnelOf,
 } from './codec.ts';
+import { EngineServers } from './engine-servers.ts';
 import type { Plane } from './plane.ts';
 import type { SchedulerNames } from './scheduler-names.ts';
-import type { StatsReader } from './stats.ts';
+import { readFigures, type StatsReader } from './stats.ts';
 
 type ServiceRecord = View<(typeof StoredService)['fields']>;
 type ServerRecord = View<(typeof StoredServer)['fields']>;
@@ -80,6 +86,15 @@ const TrashKey = struct('trash_key', { service: ServiceKey, address: Address6, p
 /** `phase`: when the trash was empty last, from which the kernel counts the minutes at which it empties it. */
 const TrashEntry = struct('trash_entry', { server: u32, phase: u32 });
 export const trash = hashMap('trash', TrashKey, TrashEntry, { maxEntries: 131_072, noPreallocation: true });
+
+/** Values of arrays by their numbers, where they were read at once. */
+interface Block {
+  readonly members: readonly Uint8Array[];
+  readonly servers: readonly Uint8Array[];
+  readonly serverFigures: readonly Uint8Array[];
+  readonly serviceFigures: readonly Uint8Array[];
+}
+const NOTHING_READ: Block = { members: [], servers: [], serverFigures: [], serviceFigures: [] };
 
 const MINUTE = ticksOf(60);
 
@@ -99,7 +114,12 @@ export class StoredTable {
   readonly #trash: MapStore;
   readonly #tables: MapStore;
   readonly #locals: MapStore;
+  readonly #engineServers: EngineServers;
   readonly #now: () => number;
+  /** When the trash that now is was begun, while a change goes on. */
+  #phase: number | undefined;
+  /** Whether there is any, as of its beginning or since. */
+  #trashSeen: boolean | undefined;
 
   /** `now` in ticks, by the data plane's clock. */
   constructor(plane: Plane, stats: StatsReader, schedulers: SchedulerNames, now: () => number) {
@@ -113,13 +133,16 @@ export class StoredTable {
     this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
     this.#locals = plane.store(localAddresses);
+    this.#engineServers = new EngineServers(plane);
     this.#now = now;
   }
 
   /** All services by `serviceKey`, oldest first. */
   readAll(): Map<string, Stored> {
     const found: Stored[] = [];
-    for (const [key, value] of this.#services.entries()) found.push(this.#decode(idOf(ServiceKey.on(key)), value));
+    const entries = [...this.#services.entries()];
+    const block = this.#readBlock(entries.map(([, value]) => StoredService.on(value)));
+    for (const [key, value] of entries) found.push(this.#decode(idOf(ServiceKey.on(key)), value, block));
     found.sort((a, b) => a.record.sequence - b.record.sequence);
     return new Map(found.map((stored) => [serviceKey(stored.service.id), stored]));
   }
@@ -129,19 +152,34 @@ export class StoredTable {
     return value === null ? undefined : this.#decode(id, value);
   }
 
-  #decode(id: ServiceId, value: Uint8Array): Stored {
+  /** What all services need, in few system calls. */
+  #readBlock(records: readonly ServiceRecord[]): Block {
+    if (records.length === 0) return NOTHING_READ;
+    const used = Ranges.on(this.#plane.store(ranges).lookup(indexKey(0))!);
+    const places = records.reduce((most, { first, count }) => Math.max(most, count === 0 ? 0 : first + count), 0);
+    return {
+      members: this.#members.values(0, places),
+      servers: this.#servers.values(0, used.servers),
+      serverFigures: this.#plane.store(serverFigures).values(0, used.servers),
+      serviceFigures: this.#plane.store(serviceFigures).values(0, used.services),
+    };
+  }
+
+  #decode(id: ServiceId, value: Uint8Array, block: Block = NOTHING_READ): Stored {
     const record = StoredService.on(value);
-    const numbers = Array.from({ length: record.count }, (_, place) => {
-      const member = this.#members.lookup(indexKey(record.first + place));
-      return Member.on(member!).server;
-    });
-    const realServers = numbers.map((number) => this.#decodeServer(number));
+    const read =
+      block.members.length > 0
+        ? block.members.slice(record.first, record.first + record.count)
+        : this.#members.values(record.first, record.count);
+    const numbers = read.map((member) => Member.on(member).server);
+    const realServers = numbers.map((number) => this.#decodeServer(number, block));
+    const figures = block.serviceFigures[record.index];
     const service = {
       id,
       ...loadSettings(record, id.family, this.#schedulers),
       realServers,
       localAddresses: this.#decodeLocalAddresses(record, id),
-      ...this.#stats.service(record.index),
+      ...(figures === undefined ? this.#stats.service(record.index) : readFigures(figures)),
     };
     return { record, numbers, service };
   }
@@ -157,12 +195,15 @@ export class StoredTable {
     return StoredServer.on(this.#servers.lookup(indexKey(number))!);
   }
 
-  #decodeServer(number: number): RealServer {
-    const s = this.serverRecord(number);
+  #decodeServer(number: number, block: Block): RealServer {
+    const record = block.servers[number];
+    const s = record === undefined ? this.serverRecord(number) : StoredServer.on(record);
+    const figures = block.serverFigures[number];
+    const address = loadAddress(s.address, s.family);
     return {
-      address: loadAddress(s.address, s.family),
+      address,
       port: ntohs(s.port),
-      family: familyOf(loadAddress(s.address, s.family)),
+      family: familyOf(address),
       forwarding: methodName(s.method),
       weight: s.weight,
       upperThreshold: s.upper,
@@ -171,7 +212,7 @@ export class StoredTable {
       activeConnections: s.active,
       inactiveConnections: s.inactive,
       persistentConnections: s.persistent,
-      ...this.#stats.server(number),
+      ...(figures === undefined ? this.#stats.server(number) : readFigures(figures)),
     };
   }
 
@@ -206,6 +247,7 @@ export class StoredTable {
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     this.#writeLocalAddresses(record, before?.service.localAddresses ?? [], wanted.localAddresses);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
+    this.#engineServers.write(before?.service, wanted, numbers);
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
     if (before !== undefined && !sameList) allocator.freeMembers(before.record.first, before.record.count);
     if (before !== undefined) this.#retireGone(before, numbers, wanted.id);
@@ -258,7 +300,7 @@ export class StoredTable {
 
   #addServer(service: ServiceRecord, id: ServiceId, server: RealServer, allocator: Allocator): number {
     const key = bytesOf(trashKeyOf(id, server));
-    const trashed = this.#trash.lookup(key);
+    const trashed = this.#hasTrash() ? this.#trash.lookup(key) : null;
     if (trashed !== null) {
       const { server: number, phase } = TrashEntry.on(trashed);
       this.#trash.delete(key);
@@ -316,10 +358,7 @@ export class StoredTable {
     const scheduler = SCHEDULERS.find(({ number }) => number === record.scheduler);
     const key = indexKey(record.index);
     const remembered: Prepared = newScheduler ? EMPTY : this.#stateOf(key);
-    const list = numbers.map((number) => {
-      const { weight, lastWeight, address, port } = this.serverRecord(number);
-      return { server: number, weight, lastWeight, address: foldAddress(address), port: ntohs(port) };
-    });
+    const list = numbers.map((number) => new StoredMember(number, () => this.serverRecord(number)));
     // An operator's own begins anew when its list changes, and remembers when a real server is edited.
     const unprepared = change.kind === 'edit' ? remembered : EMPTY;
     const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? unprepared;
@@ -364,11 +403,13 @@ export class StoredTable {
   #retire(number: number, id: ServiceId, server: RealServer): void {
     this.#plane.call(serverProgram, ServerOrder.create({ kind: RETIRE, number }));
     const entry = TrashEntry.create({ server: number, phase: this.#trashPhase() });
+    this.#trashSeen = true;
     this.#trash.update(bytesOf(trashKeyOf(id, server)), bytesOf(entry));
   }
 
   #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
     this.#services.delete(bytesOf(keyOf(service.id)));
+    this.#engineServers.write(service, undefined, []);
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
     this.#removeTable(record.table);
     for (let place = 0; this.#locals.delete(localKey(record, place)); place++);
@@ -376,8 +417,24 @@ export class StoredTable {
     allocator.freeService(record.index);
   }
 
-  /** When the trash that now is was begun: the time of the first of those that are still remembered. */
+  /** A change begins, which may retire many real servers: they all come into one trash. */
+  begin(): void {
+    this.#phase = undefined;
+    this.#trashSeen = undefined;
+  }
+
+  #hasTrash(): boolean {
+    this.#trashSeen ??= this.#trash.entries()[Symbol.iterator]().next().done !== true;
+    return this.#trashSeen;
+  }
+
   #trashPhase(): number {
+    this.#phase ??= this.#findPhase();
+    return this.#phase;
+  }
+
+  /** When the trash that now is was begun: the time of the first of those that are still remembered. */
+  #findPhase(): number {
     for (const [, value] of this.#trash.entries()) {
       const { server, phase } = TrashEntry.on(value);
       if (!this.#isForgotten(server, phase)) return phase;
@@ -405,6 +462,36 @@ export class StoredTable {
       this.#trash.delete(key);
       allocator.freeServer(number);
     }
+  }
+}
+
+/** A real server as schedulers prepare for it; most ask for nothing but its number, so the rest is read when it is asked for. */
+class StoredMember implements PreparedMember {
+  readonly server: number;
+  readonly #read: () => ServerRecord;
+  #known: ServerRecord | undefined;
+
+  constructor(server: number, read: () => ServerRecord) {
+    this.server = server;
+    this.#read = read;
+  }
+
+  get weight(): number {
+    return this.#record().weight;
+  }
+  get lastWeight(): number {
+    return this.#record().lastWeight;
+  }
+  get address(): number {
+    return foldAddress(this.#record().address);
+  }
+  get port(): number {
+    return ntohs(this.#record().port);
+  }
+
+  #record(): ServerRecord {
+    this.#known ??= this.#read();
+    return this.#known;
   }
 }
 

@@ -46,6 +46,8 @@ export class NodeBench {
         connections: maxConnections,
         servers: 4096,
         traffic: 4096,
+        loads: 4096,
+        opened: 4096,
         free_slots: maxConnections,
         local_ends: maxConnections,
       },

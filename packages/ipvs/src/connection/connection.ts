@@ -21,6 +21,10 @@ export const TEMPLATE = 0x1000;
 export const ONE_PACKET = 0x2000;
 /** Ours: the real server's address is of the other family (tunnels). */
 export const OTHER_FAMILY = 0x0100_0000;
+/** Ours: a template that a persistence engine finds (engine/engine.ts). */
+export const OF_ENGINE = 0x0080_0000;
+/** Ours: the client's packets find another connection by now; only the real server's find this one. */
+export const SUPERSEDED = 0x0040_0000;
 
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;

@@ -5,6 +5,7 @@
  * the real server's counters, so that they always add up.
  */
 import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32, type ViewOf } from '@ipvsd/bpf';
+import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
 import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
@@ -16,17 +17,25 @@ import {
   connections,
   HASHED,
   METHOD_MASK,
+  OF_ENGINE,
   population,
   returnSlot,
+  SUPERSEDED,
   TEMPLATE,
 } from './connection.ts';
 import { localEnds } from './local-end.ts';
+import type { Opening } from './opening.ts';
 
 /**
  * Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full.
  * @subprog
  */
 export function enter(c: Connection, index: u32): boolean {
+  if ((c.flags & OF_ENGINE) !== 0) {
+    if (!enterByKey(index)) return false;
+    c.flags = u32(c.flags | HASHED);
+    return true;
+  }
   return c.family === AF_INET ? enterIn(IPV4, c, index) : enterIn(IPV6, c, index);
 }
 
@@ -60,7 +69,8 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
  */
 export function leave(c: Connection, index: u32): void {
   if ((c.flags & HASHED) === 0) return;
-  if (c.family === AF_INET) leaveFrom(IPV4, c, index);
+  if ((c.flags & OF_ENGINE) !== 0) leaveByKey(index);
+  else if (c.family === AF_INET) leaveFrom(IPV4, c, index);
   else leaveFrom(IPV6, c, index);
   c.flags = u32(c.flags & ~HASHED);
 }
@@ -75,7 +85,7 @@ function leaveFrom(family: Family, c: Connection, index: u32): void {
   });
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
-  family.flows.delete(key);
+  if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
   if (!template) forgetReplies(family, c, index);
 }
 
@@ -110,6 +120,30 @@ export function returnLocalPort(c: Connection, index: u32): void {
   if ((c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
   if (c.family === AF_INET) forgetReplies(IPV4, c, index);
   else forgetReplies(IPV6, c, index);
+}
+
+/**
+ * Where the client's packets find a connection already, a new one is to get them (a real server calls a client).
+ * @subprog
+ */
+export function supersede(opening: Opening): void {
+  if (opening.family === AF_INET) supersedeIn(IPV4, opening);
+  else supersedeIn(IPV6, opening);
+}
+
+function supersedeIn(family: Family, opening: Opening): void {
+  const key = stack(family.Tuple, {
+    sourcePort: opening.clientPort,
+    destinationPort: opening.virtualPort,
+    protocol: opening.protocol,
+  });
+  family.narrow(key.source, opening.client);
+  family.narrow(key.destination, opening.virtual);
+  const flow = family.flows.lookup(key);
+  if (flow === null || flow.direction !== REQUEST) return;
+  const c = connections.at(flow.connection);
+  if (c !== null) c.flags = u32(c.flags | SUPERSEDED);
+  family.flows.delete(key);
 }
 
 /** Count a new connection at its real server: inactive until its state says otherwise. */
@@ -172,6 +206,7 @@ export function assureTemplate(c: Connection): void {
 export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
   leave(c, index);
+  if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);

@@ -20,6 +20,7 @@ import {
   connections,
   INACTIVE,
   NO_OUTPUT,
+  OF_ENGINE,
   ONE_PACKET,
   OTHER_FAMILY,
   population,
@@ -117,7 +118,13 @@ export function makeMasqueraded(opening: Opening, source: Address6): u32 {
 export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const index = fill(wanted, chosen, port, (server.method & 7) + TEMPLATE + familyOf(server, wanted), timeout);
+  const index = fill(
+    wanted,
+    chosen,
+    port,
+    (server.method & 7) + TEMPLATE + familyOf(server, wanted) + (wanted.engine !== 0 ? OF_ENGINE : 0),
+    timeout,
+  );
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;

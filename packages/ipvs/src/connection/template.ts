@@ -46,7 +46,11 @@ export function templateKey(wanted: Opening, service: Service, opening: Opening)
  * @subprog
  */
 export function findTemplate(wanted: Opening): u32 {
-  const number = wanted.family === AF_INET ? lookupTemplate(IPV4, wanted) : lookupTemplate(IPV6, wanted);
+  return ifValid(wanted.family === AF_INET ? lookupTemplate(IPV4, wanted) : lookupTemplate(IPV6, wanted));
+}
+
+/** The template of that number where it is valid, or NONE; one that no longer is will not be found again. */
+export function ifValid(number: u32): u32 {
   if (number === NONE) return NONE;
   const template = connectionAt(number, clock());
   if (template === null) return NONE;
@@ -75,7 +79,7 @@ function isValid(template: Connection): boolean {
 }
 
 /** Nobody finds it again; it stays in the list until its time is over, as connections may still hang on it. */
-function invalidate(template: Connection, index: u32): void {
+export function invalidate(template: Connection, index: u32): void {
   leave(template, index);
   template.virtualPort = INVALID_PORT;
   template.realPort = INVALID_PORT;

@@ -22,6 +22,7 @@ import {
   type u8,
   u32,
 } from '@ipvsd/bpf';
+import { endOnce } from '../connection/once.ts';
 import type { Family } from '../family.ts';
 import { Address6, AF_INET } from '../packet/address.ts';
 import { ETHERNET, ICMP, Icmp, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from '../packet/headers.ts';
@@ -57,6 +58,7 @@ export function answerWith(skb: Skb, family: Family, { v4, v6 }: Kind, mtu: u32,
   errand.code = family.number === AF_INET ? v4[1] : v6[1];
   errand.rest = htonl(mtu);
   errand.own = own;
+  endOnce();
   return tailCall(skb, stages, ANSWER);
 }
 

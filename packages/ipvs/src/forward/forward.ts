@@ -1,6 +1,7 @@
 /** How a request leaves for its real server: by the method that the connection had from its beginning. */
 import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from '../connection/connection.ts';
+import { endOnce } from '../connection/once.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REQUEST } from '../family.ts';
 import type { Ipv4, Ports } from '../packet/headers.ts';
@@ -52,5 +53,6 @@ export function enterTunnel(skb: Skb, server: u32): number {
   const errand = errandOf();
   if (errand === null) return because(REASONS.corrupt);
   errand.server = server;
+  endOnce();
   return tailCall(skb, stages, TUNNEL);
 }

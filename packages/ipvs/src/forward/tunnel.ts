@@ -13,7 +13,6 @@ import {
   BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
   BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
   BPF_F_ADJ_ROOM_FIXED_GSO,
-  be16,
   csumDiff,
   htonl,
   htons,
@@ -22,7 +21,6 @@ import {
   raw,
   rawBe16,
   type Skb,
-  struct,
   type u8,
   u32,
 } from '@ipvsd/bpf';
@@ -30,7 +28,9 @@ import { because, REASONS } from '../counters.ts';
 import { type Family, IPV4, IPV6 } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import {
+  ETHER_TYPE,
   ETHERNET,
+  EtherType,
   Gre,
   GreChecksum,
   Gue,
@@ -52,8 +52,6 @@ import { errandOf } from '../stages.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
 import { findRoute, findSource, sendTo } from './route.ts';
 
-const EtherType = struct('ether_type', { type: be16 });
-const ETHER_TYPE = 12;
 const UDP = 8;
 const GUE = 4;
 const GRE = 4;

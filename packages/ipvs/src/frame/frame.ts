@@ -3,7 +3,7 @@
  * them. Not part of the packet path, which never builds a packet.
  */
 import { formatIp, parseIp } from '@ipvsd/linux';
-import { ETHERNET, IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
 
 export interface FrameInit {
   readonly source: string;
@@ -21,7 +21,7 @@ export interface TcpInit extends FrameInit {
   readonly sequence?: number;
   readonly acknowledgement?: number;
   readonly window?: number;
-  /** Behind the header of 20 bytes, whole words. */
+  /** A multiple of four bytes, 40 at most. */
   readonly options?: Uint8Array;
 }
 
@@ -31,20 +31,21 @@ const FLAG_LETTERS = 'FSRPAU';
 export function tcpFrame(init: TcpInit): Uint8Array {
   const payload = init.payload ?? new Uint8Array(0);
   const options = init.options ?? new Uint8Array(0);
-  const segment = new Uint8Array(20 + options.length + payload.length);
+  const header = 20 + options.length;
+  const segment = new Uint8Array(header + payload.length);
   const view = new DataView(segment.buffer);
   view.setUint16(0, init.sourcePort);
   view.setUint16(2, init.destinationPort);
   view.setUint32(4, init.sequence ?? 0);
   view.setUint32(8, init.acknowledgement ?? 0);
-  view.setUint8(12, (5 + options.length / 4) << 4);
+  view.setUint8(12, (header / 4) << 4);
   view.setUint8(
     13,
     [...init.flags].reduce((bits, letter) => bits | (1 << FLAG_LETTERS.indexOf(letter)), 0),
   );
   view.setUint16(14, init.window ?? 65_535);
   segment.set(options, 20);
-  segment.set(payload, 20 + options.length);
+  segment.set(payload, header);
   return ipFrame(init, IPPROTO_TCP, segment, 16);
 }
 
@@ -60,13 +61,30 @@ export function udpFrame(init: FrameInit): Uint8Array {
   return ipFrame(init, IPPROTO_UDP, datagram, 6);
 }
 
-function ipFrame(init: FrameInit, protocol: number, transport: Uint8Array, checksumAt: number): Uint8Array {
+/** An SCTP packet in an Ethernet frame: `chunks` follow its common header. */
+export function sctpFrame(init: Omit<FrameInit, 'payload'>, chunks: Uint8Array): Uint8Array {
+  const packet = new Uint8Array(12 + chunks.length);
+  const view = new DataView(packet.buffer);
+  view.setUint16(0, init.sourcePort);
+  view.setUint16(2, init.destinationPort);
+  packet.set(chunks, 12);
+  view.setUint32(8, crc32c(packet), true);
+  return ipFrame(init, IPPROTO_SCTP, packet);
+}
+
+/** What follows an IP header, in an Ethernet frame; `checksumAt`: where it has a checksum over a pseudo header. */
+export function ipFrame(
+  init: Pick<FrameInit, 'source' | 'destination' | 'timeToLive' | 'tos'>,
+  protocol: number,
+  transport: Uint8Array,
+  checksumAt?: number,
+): Uint8Array {
   const source = parseIp(init.source);
   const destination = parseIp(init.destination);
-  new DataView(transport.buffer).setUint16(
-    checksumAt,
-    transportChecksum(source, destination, protocol, transport) || 0xffff,
-  );
+  if (checksumAt !== undefined) {
+    const sum = transportChecksum(source, destination, protocol, transport) || 0xffff;
+    new DataView(transport.buffer).setUint16(checksumAt, sum);
+  }
   const header = source.length === 4 ? header4(init, source, destination) : header6(init, source, destination);
   const view = new DataView(header.buffer);
   if (source.length === 4) {
@@ -84,7 +102,9 @@ function ipFrame(init: FrameInit, protocol: number, transport: Uint8Array, check
   return frame;
 }
 
-function header4({ timeToLive = 64, tos = 0 }: FrameInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
+type HeaderInit = Pick<FrameInit, 'timeToLive' | 'tos'>;
+
+function header4({ timeToLive = 64, tos = 0 }: HeaderInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
   const header = new Uint8Array(20);
   header[0] = 0x45;
   header[1] = tos;
@@ -95,7 +115,7 @@ function header4({ timeToLive = 64, tos = 0 }: FrameInit, source: Uint8Array, de
   return header;
 }
 
-function header6({ timeToLive = 64 }: FrameInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
+function header6({ timeToLive = 64 }: HeaderInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
   const header = new Uint8Array(40);
   header[0] = 0x60;
   header[7] = timeToLive;
@@ -112,6 +132,19 @@ export function internetChecksum(...parts: readonly Uint8Array[]): number {
   }
   while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x1_0000);
   return ~sum & 0xffff;
+}
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  let crc = n;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f6_3b78 : crc >>> 1;
+  return crc >>> 0;
+});
+
+/** SCTP's checksum (RFC 9260), as the little-endian word that it is on the wire; its field is 0 meanwhile. */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffff_ffff;
+  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff]! ^ (crc >>> 8);
+  return ~crc >>> 0;
 }
 
 function transportChecksum(source: Uint8Array, destination: Uint8Array, protocol: number, segment: Uint8Array): number {

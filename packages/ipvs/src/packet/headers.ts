@@ -21,6 +21,10 @@ export const IPPROTO_AH = 51;
 export const IPPROTO_ICMPV6 = 58;
 export const IPPROTO_SCTP = 132;
 
+/** The link header's last field, at `ETHER_TYPE`. */
+export const EtherType = struct('ether_type', { type: be16 });
+export const ETHER_TYPE = 12;
+
 export const Ipv4 = struct('ipv4', {
   versionAndLength: u8,
   tos: u8,

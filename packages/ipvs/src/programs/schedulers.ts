@@ -6,6 +6,7 @@ import { choose } from '../scheduler/index.ts';
 import { lblc } from '../scheduler/lblc.ts';
 import { lblcr } from '../scheduler/lblcr.ts';
 import { lc } from '../scheduler/lc.ts';
+import { ll } from '../scheduler/ll.ts';
 import { mh } from '../scheduler/mh.ts';
 import { nq } from '../scheduler/nq.ts';
 import { ovf } from '../scheduler/ovf.ts';
@@ -36,6 +37,10 @@ export const lblcrProgram = schedulers.set(
 export const lcProgram = schedulers.set(
   lc.number,
   tcProgram('ipvsd_lc', (skb) => choose(skb, lc)),
+);
+export const llProgram = schedulers.set(
+  ll.number,
+  tcProgram('ipvsd_ll', (skb) => choose(skb, ll)),
 );
 export const mhProgram = schedulers.set(
   mh.number,

@@ -3,25 +3,28 @@ import { tcProgram } from '@ipvsd/bpf';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { echo } from '../echo.ts';
-import { firstPacket } from '../first-packet.ts';
+import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
+import { outgoing } from '../outgoing.ts';
 import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
   CONNECT,
   ECHO,
+  ENGINE,
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
   MASQUERADE,
   ORPHAN,
+  OUTGOING,
   OWN_TUNNEL,
   RELATED,
   stages,
@@ -34,6 +37,10 @@ export const ingress = tcProgram('ipvsd_ingress', (skb) => director(skb));
 export const first = stages.set(
   FIRST_PACKET,
   tcProgram('ipvsd_first', (skb) => byFamily(skb, firstPacket)),
+);
+export const enginePersistence = stages.set(
+  ENGINE,
+  tcProgram('ipvsd_engine', (skb) => byFamily(skb, askEngine)),
 );
 export const connecting = stages.set(
   CONNECT,
@@ -62,6 +69,10 @@ export const unrelating = stages.set(
 export const orphaning = stages.set(
   ORPHAN,
   tcProgram('ipvsd_orphan', (skb) => byFamily(skb, orphan)),
+);
+export const outgoings = stages.set(
+  OUTGOING,
+  tcProgram('ipvsd_outgoing', (skb) => byFamily(skb, outgoing)),
 );
 export const fragments = stages.set(
   FRAGMENT,

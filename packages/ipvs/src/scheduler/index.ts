@@ -9,6 +9,7 @@ import { fo } from './fo.ts';
 import { lblc } from './lblc.ts';
 import { lblcr } from './lblcr.ts';
 import { lc } from './lc.ts';
+import { ll } from './ll.ts';
 import { mh } from './mh.ts';
 import { nq } from './nq.ts';
 import { ovf } from './ovf.ts';
@@ -20,7 +21,7 @@ import { twos } from './twos.ts';
 import { wlc } from './wlc.ts';
 import { wrr } from './wrr.ts';
 
-export const SCHEDULERS: readonly Scheduler[] = [wlc, rr, wrr, lc, sh, mh, sed, nq, fo, ovf, dh, lblc, lblcr, twos];
+export const SCHEDULERS: readonly Scheduler[] = [wlc, rr, wrr, lc, sh, mh, sed, nq, fo, ovf, dh, lblc, lblcr, twos, ll];
 
 /** The stage of a scheduler's program: asks it for a real server and goes on to connect. */
 export function choose(skb: Skb, scheduler: Scheduler): number {
@@ -33,7 +34,7 @@ export function choose(skb: Skb, scheduler: Scheduler): number {
   return tailCall(skb, stages, CONNECT);
 }
 
-/** All names by number, those of the kernel and in its modules' order; 0 schedules nothing. */
+/** All names by number: those of the kernel in its modules' order, then ours; 0 schedules nothing. */
 export const SCHEDULER_NAMES: readonly string[] = [
   'none',
   'rr',
@@ -50,4 +51,5 @@ export const SCHEDULER_NAMES: readonly string[] = [
   'ovf',
   'mh',
   'twos',
+  'll',
 ];

@@ -2,11 +2,12 @@
  * The power of two random choices: two real servers are drawn by weight, the less loaded one for its weight is taken. As
  * good as asking all where news of the load is old.
  */
-import { loop, randomU32, u32, u64 } from '@ipvsd/bpf';
+import { loop, u32, u64 } from '@ipvsd/bpf';
+import { draw } from '../settings.ts';
 import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
 
 /** 0 to `most`, each as likely. */
-const draw = (most: u32): u32 => u32((u64(randomU32()) * (u64(most) + 1n)) >> 32n);
+const upTo = (most: u32, nth: number): u32 => u32((u64(draw(nth)) * (u64(most) + 1n)) >> 32n);
 
 export const twos: Scheduler = {
   name: 'twos',
@@ -18,8 +19,8 @@ export const twos: Scheduler = {
       if (server !== null && isEligible(server)) total = u32(total + server.weight);
       return 0;
     });
-    let one: u32 = draw(total);
-    let other: u32 = draw(total);
+    let one: u32 = upTo(total, 0);
+    let other: u32 = upTo(total, 1);
     let first: u32 = NONE;
     let second: u32 = NONE;
     let firstLoad: u32 = 0;

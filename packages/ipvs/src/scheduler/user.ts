@@ -12,6 +12,7 @@ import { NONE, type RealServer, type Service, type ServiceState, serviceStates }
 import { CONNECT, stages } from '../stages.ts';
 import { fo } from './fo.ts';
 import { lc } from './lc.ts';
+import { ll } from './ll.ts';
 import { nq } from './nq.ts';
 import { isEligible, memberAt, memberNumber, type Scheduler } from './scheduler.ts';
 import { sed } from './sed.ts';
@@ -73,7 +74,7 @@ export function oldest(service: Service): u32 {
   return takesConnections(service, number) ? number : NONE;
 }
 
-/** What the kernel's scheduler of that name would choose. */
+/** What the scheduler of that name would choose; `leastLoad` is ours. */
 const like = (built: Scheduler) => (service: Service, asking: Asking, state: ServiceState) =>
   built.schedule(service, state, asking);
 export const leastConnections = like(lc);
@@ -81,6 +82,7 @@ export const weightedLeastConnections = like(wlc);
 export const shortestExpectedDelay = like(sed);
 export const neverQueue = like(nq);
 export const failOver = like(fo);
+export const leastLoad = like(ll);
 
 /** An IPv4 network, made at build time. */
 export interface Network {

@@ -11,10 +11,13 @@ export interface RunOptions {
   readonly load?: string;
   readonly log: LogFormat;
   readonly leave?: boolean;
-  readonly despiteErrors?: boolean;
+  readonly strict?: boolean;
+  readonly slowStart?: number;
 }
 
 export async function run(options: RunOptions, openDirector: () => Director): Promise<void> {
+  // What is wrong with it is said now, not at the first question.
+  if (options.load !== undefined) sourceFrom(options.load);
   const log = createLog(options.log);
   const serving = await serve({
     file: options.file,
@@ -22,8 +25,9 @@ export async function run(options: RunOptions, openDirector: () => Director): Pr
     paths: daemonPaths(),
     log,
     ...(options.configId !== undefined && { configId: options.configId }),
-    ...(options.load !== undefined && { loadSource: sourceFrom(options.load) }),
-    ...(options.despiteErrors !== undefined && { despiteErrors: options.despiteErrors }),
+    ...(options.load !== undefined && { load: options.load }),
+    ...(options.slowStart !== undefined && { slowStartMs: options.slowStart * 1000 }),
+    ...(options.strict !== undefined && { strict: options.strict }),
   });
   await new Promise<void>((resolve) => {
     process.on('SIGHUP', () => serving.reload());

@@ -1,6 +1,6 @@
 /** The daemon as a process of its own: signals, the lock, systemd's datagrams, the control socket; the director is memory. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -81,13 +81,13 @@ async function until<T>(read: () => T | undefined | false, what: string): Promis
   throw new Error(`waited in vain for ${what}`);
 }
 
-function write(servers: readonly number[], weight = 1): void {
+function write(servers: readonly number[], weight = 1, more = ''): void {
   const blocks = servers.map(
     (port) => `real_server 127.0.0.1 ${port} {\nweight ${weight}\nTCP_CHECK {\nconnect_timeout 1\n}\n}\n`,
   );
   writeFileSync(
     conf,
-    `virtual_server 10.0.0.1 80 {\ndelay_loop 0.2\nwarmup 0\nretry 0\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n${blocks.join('')}}\n`,
+    `virtual_server 10.0.0.1 80 {\ndelay_loop 0.2\nwarmup 0\nretry 0\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n${more}${blocks.join('')}}\n`,
   );
 }
 
@@ -118,10 +118,16 @@ test('it runs, follows its checks, reloads on SIGHUP, answers on its socket, and
   await until(() => tables().length === 3, 'a third table');
   expect(tables()[2], 'a reload forgets no state').toBe(table(`${a}=5`));
 
-  writeFileSync(conf, 'virtual_server 10.0.0.1 80 {\n bogus\n}\n');
+  write([one.port, two.port], 7, 'lvs_shed rr\n');
   child.kill('SIGHUP');
   await until(() => tables().length === 4, 'a fourth table');
-  expect(tables()[3], 'a file with errors is refused').toBe(tables()[2]);
+  expect(tables()[3], 'an unknown keyword is left out and the rest runs, as in keepalived').toBe(table(`${a}=7`));
+  expect(output()).toContain('There is no keyword \\"lvs_shed\\"');
+
+  writeFileSync(conf, 'virtual_server\n');
+  child.kill('SIGHUP');
+  await until(() => tables().length === 5, 'a fifth table');
+  expect(tables()[4], 'what keepalived would not start with is refused').toBe(tables()[3]);
 
   const status = await askDaemon<{ server: string; alive: boolean }[]>(control, { op: 'status' });
   expect(status?.map(({ alive }) => alive)).toEqual([true, false]);
@@ -146,12 +152,30 @@ test('a second daemon in the same network namespace refuses to run', async () =>
   expect(second.output()).toBe('Cannot run: a daemon runs in this network namespace already\n');
 });
 
-test('a configuration with errors is refused at the start, with every error', async () => {
-  writeFileSync(conf, 'virtual_server 10.0.0.1 80 {\n lvs_shed rr\n}\n');
-  const { ended, output } = start();
-  expect(await ended).toBe(2);
-  expect(output()).toContain('There is no keyword \\"lvs_shed\\"');
-  expect(output()).toContain('has errors (ipvsd check');
+test('a configuration that keepalived refuses is refused, and with --strict one with errors; each with its errors', async () => {
+  writeFileSync(conf, 'virtual_server\n');
+  const refused = start();
+  expect(await refused.ended).toBe(2);
+  expect(refused.output()).toContain('needs an argument');
+  expect(refused.output()).toContain('is refused, as keepalived would (ipvsd check');
+  write([1], 1, 'lvs_shed rr\n');
+  const strict = start({ STRICT: '1' });
+  expect(await strict.ended).toBe(2);
+  expect(strict.output()).toContain('There is no keyword \\"lvs_shed\\"');
+  expect(strict.output()).toContain('has errors (ipvsd check');
+});
+
+test('with reload_check_config a reload with errors is refused, and the configuration before it goes on', async () => {
+  const checked = 'global_defs {\n reload_check_config\n}\n';
+  write([1]);
+  writeFileSync(conf, checked + readFileSync(conf, 'utf8'));
+  const { child, tables, output } = start();
+  await until(() => tables().length === 1, 'the first table');
+  write([1, 2], 1, 'lvs_shed rr\n');
+  child.kill('SIGHUP');
+  await until(() => tables().length === 2, 'a second table');
+  expect(output()).toContain('Did not reload');
+  expect(tables()[1]).not.toContain(' 2=');
 });
 
 test('where the director cannot be opened it says so and ends, and the lock is free again', async () => {

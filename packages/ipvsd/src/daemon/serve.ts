@@ -2,7 +2,7 @@
  * The daemon as a process: one per network namespace, configured by a file, told by signals, asked through a socket. The
  * director is handed in, so tests bring one of memory.
  */
-import { type Director, realServerKey, serviceKey } from '@ipvsd/director';
+import { type Director, realServerKey } from '@ipvsd/director';
 import {
   type Configuration,
   Daemon,
@@ -13,12 +13,12 @@ import {
   loadConfigurationFile,
   NodeSockets,
   startTimers,
-  type VirtualServer,
   verdictOf,
 } from '@ipvsd/keepalived';
 import { notifySystemd, reloadingLines, tryLockFile, watchRoutes, withRoutes } from '@ipvsd/linux';
-import { describeReason, Feedback, type Source } from '@ipvsd/load';
+import { sourceFrom } from '@ipvsd/load';
 import { type ControlRequest, serveControl } from './control.ts';
+import { LoadFeedback } from './load-feedback.ts';
 import type { DaemonPaths } from './run-folder.ts';
 
 export interface ServeOptions {
@@ -27,10 +27,12 @@ export interface ServeOptions {
   readonly paths: DaemonPaths;
   readonly log: Log;
   readonly configId?: string;
-  /** Asks real servers for their load; absent: weights are what the configuration says. */
-  readonly loadSource?: Source;
-  /** Start and reload although the configuration has errors, as keepalived does. */
-  readonly despiteErrors?: boolean;
+  /** For virtual servers that say nothing of load: whom to ask on each real server. */
+  readonly load?: string;
+  /** For those that say nothing of it: how long the weight of a returning real server rises. */
+  readonly slowStartMs?: number;
+  /** Refuse a configuration with errors, which keepalived and we run without what is wrong in it. */
+  readonly strict?: boolean;
 }
 
 export interface Serving {
@@ -43,28 +45,32 @@ export interface Serving {
 const FEEDBACK_PERIOD_MS = 1000;
 
 export async function serve(options: ServeOptions): Promise<Serving> {
-  const { file, director, paths, log, loadSource } = options;
+  const { file, director, paths, log } = options;
   const lock = tryLockFile(paths.lock);
   if (lock === null) throw new Error('Cannot run: a daemon runs in this network namespace already');
   const first = load(options);
-  if (!mayUse(first, options)) {
+  if (!mayUse(first, options.strict)) {
     lock.release();
     throw new Error(
-      `Cannot run: ${file} has errors (ipvsd check ${file} lists them; --despite-errors runs all the same)`,
+      `Cannot run: ${file} ${options.strict ? 'has errors' : 'is refused, as keepalived would'} (ipvsd check ${file} says where)`,
     );
   }
   const timers = startTimers();
   const sockets = new NodeSockets();
   const addresses = watchAddresses(() => daemon.resume());
   const daemon = new Daemon({ director, sockets, timers, log, hasAddress: (address) => addresses.has(address) });
-  const feedback = loadSource && startFeedback(loadSource, daemon, log);
+  const now = (): number => performance.now();
+  const feedback = new LoadFeedback({ daemon, director, log, openSource: sourceFrom, now });
+  const feedbackTimer = setInterval(() => void feedback.turn(), FEEDBACK_PERIOD_MS);
+  let reloadCheck = false;
   const configure = (configuration: Configuration): void => {
-    daemon.configure(configuration);
-    feedback?.follow();
+    reloadCheck = configuration.global.reloadCheck;
+    daemon.configure(withDefaults(configuration, options));
+    feedback.follow();
   };
   /** What keeps the process alive, or another daemon out. */
   const letGo = (): void => {
-    feedback?.stop();
+    clearInterval(feedbackTimer);
     addresses.close();
     timers.stop();
     sockets.close();
@@ -80,10 +86,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const reload = (): boolean => {
     notifySystemd(reloadingLines());
     const loaded = load(options);
-    const usable = mayUse(loaded, options);
+    const usable = mayUse(loaded, options.strict || reloadCheck);
     if (usable) configure(loaded.configuration);
-    else log.error(`${file} has errors: the configuration before it goes on`);
-    log.info(usable ? `Reloaded ${file}` : `Did not reload ${file}`);
+    log.info(usable ? `Reloaded ${file}` : `Did not reload ${file}: the configuration before it goes on`);
     notifySystemd(['READY=1', statusLine(daemon)]);
     return usable;
   };
@@ -113,48 +118,21 @@ function load({ file, log, configId }: ServeOptions): LoadedConfiguration {
   return loaded;
 }
 
-/** A file keepalived would run with after dropping lines is run only when the operator says so. */
-function mayUse({ diagnostics }: LoadedConfiguration, { despiteErrors = false }: ServeOptions): boolean {
+/** What keepalived runs after dropping lines we run too; only what it would not start with is refused. */
+function mayUse({ diagnostics }: LoadedConfiguration, strict = false): boolean {
   const verdict = verdictOf(diagnostics);
-  return verdict !== 'refused' && (verdict !== 'errors' || despiteErrors);
+  return verdict !== 'refused' && (verdict === 'good' || !strict);
 }
 
-interface RunningFeedback {
-  follow(): void;
-  explain(service: VirtualServer, server: string): string | undefined;
-  stop(): void;
-}
-
-function startFeedback(source: Source, daemon: Daemon, log: Log): RunningFeedback {
-  const keyOf = ({ services: [id] }: VirtualServer): string => (id ? serviceKey(id) : '');
-  const feedback = new Feedback({
-    source,
-    now: () => performance.now(),
-    complain: (address, error) => log.warn(`Cannot ask ${address} for its load: ${error.message}`),
-    apply: (key, weights) => {
-      const service = daemon.services().find((candidate) => keyOf(candidate) === key);
-      if (service) daemon.setLoadWeights(service, weights);
-    },
-  });
-  const timer = setInterval(() => void feedback.turn(), FEEDBACK_PERIOD_MS);
-  return {
-    follow: () =>
-      feedback.setServices(
-        daemon.services().map((service) => ({
-          key: keyOf(service),
-          servers: service.realServers.map((server) => ({
-            key: realServerKey(server),
-            address: server.address,
-            configuredWeight: server.settings.weight,
-          })),
-        })),
-      ),
-    explain: (service, server) => {
-      const reason = feedback.explain(keyOf(service), server);
-      return reason && describeReason(reason);
-    },
-    stop: () => clearInterval(timer),
-  };
+/** What the command line says for virtual servers that say nothing themselves. */
+function withDefaults(configuration: Configuration, { load: source, slowStartMs }: ServeOptions): Configuration {
+  const load = source === undefined ? undefined : { source, everyMs: FEEDBACK_PERIOD_MS, settings: {} };
+  const virtualServers = configuration.virtualServers.map((server) => ({
+    ...server,
+    load: server.load ?? load,
+    slowStartMs: server.slowStartMs ?? slowStartMs,
+  }));
+  return { ...configuration, virtualServers };
 }
 
 /** The addresses of this host, kept by what the kernel tells. */
@@ -170,12 +148,7 @@ function watchAddresses(changed: () => void): { has(address: string): boolean; c
   return { has: (address) => known.has(address), close: () => watcher.close() };
 }
 
-function answer(
-  request: ControlRequest,
-  daemon: Daemon,
-  reload: () => boolean,
-  feedback: RunningFeedback | undefined,
-): unknown {
+function answer(request: ControlRequest, daemon: Daemon, reload: () => boolean, feedback: LoadFeedback): unknown {
   switch (request.op) {
     case 'status':
       return status(daemon);
@@ -206,7 +179,7 @@ function status(daemon: Daemon) {
   }));
 }
 
-function explainWeight(request: ControlRequest, daemon: Daemon, feedback: RunningFeedback | undefined): string {
+function explainWeight(request: ControlRequest, daemon: Daemon, feedback: LoadFeedback): string {
   const { service: wanted, address, port } = request;
   const found = daemon
     .servers()
@@ -219,14 +192,18 @@ function explainWeight(request: ControlRequest, daemon: Daemon, feedback: Runnin
         ),
     );
   if (found === undefined) throw new Error('Cannot explain: there is no such real server of that virtual service');
-  const { service, server, alive, weight, drain, failed } = found;
+  const { service, server, alive, weight, drain, failed, returnedMs } = found;
   if (!alive) return `weight 0: ${failed.length} of its ${server.checks.length} checks fail`;
   if (drain !== 'no') return `weight 0: it is ${drain}`;
-  const byLoad = feedback?.explain(service, realServerKey(server));
-  if (byLoad !== undefined) return byLoad;
+  const rising =
+    returnedMs === undefined
+      ? ''
+      : `\nit has come back and its weight still rises: the whole ${(service.slowStartMs ?? 0) / 1000} s after that`;
+  const byLoad = feedback.explain(service, realServerKey(server));
+  if (byLoad !== undefined) return byLoad + rising;
   const because =
     weight === server.settings.weight ? 'as configured' : `configured ${server.settings.weight}, moved by its checks`;
-  return `weight ${weight}: ${because}; nobody asks for its load (ipvsd run --load)`;
+  return `weight ${weight}: ${because}; nobody asks for its load (ipvsd run --load)${rising}`;
 }
 
 function statusLine(daemon: Daemon): string {

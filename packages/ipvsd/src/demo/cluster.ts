@@ -17,6 +17,7 @@ import {
   withRoutes,
   writeSysctl,
 } from '@ipvsd/linux';
+import { isSetUp, takeBack } from '../real-server/real-server.ts';
 
 export interface Interface {
   readonly name: string;
@@ -147,7 +148,10 @@ export function removeCluster(name: string): number {
 }
 
 function removeNamespace(name: string): void {
-  inNamespace(name, () => KernelPlane.open()?.detach());
+  inNamespace(name, () => {
+    KernelPlane.open()?.detach();
+    if (isSetUp()) takeBack([]);
+  });
   for (const pid of processesIn(namespaceId(name))) {
     try {
       process.kill(pid, 'SIGKILL');

@@ -1,76 +1,92 @@
-/** The demo's stage in the kernel: five network namespaces, real sockets, real packets. */
+/** The demo's stage in the kernel: network namespaces, real sockets, real packets. */
 import { spawnSync } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { KernelDirector, type ServiceId } from '@ipvsd/director';
+import { KernelDirector } from '@ipvsd/director';
 import { inNamespace } from '@ipvsd/linux';
 import { Cluster, type Host } from './cluster.ts';
 import type { ServedBy, Stage } from './demo.ts';
+import type { FtpResult } from './ftp-load.ts';
+import { CLIENT, LISTENING } from './http-server.ts';
 import type { LoadResult } from './load.ts';
-
-const VIP = '172.16.45.10';
-const SERVICE: ServiceId = { kind: 'address', family: 'ipv4', protocol: 'tcp', address: VIP, port: 80 };
+import { type Scene, webService } from './scene.ts';
+import { buildSite, type Site } from './site.ts';
 
 /** Our commands, as this process was started: the built tree or an installed package. */
 const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
 
 export class KernelStage implements Stage {
   readonly plane = 'kernel';
+  readonly #scene: Scene;
   readonly #cluster: Cluster;
-  readonly #client: Host;
-  readonly #director: Host;
+  readonly #site: Site;
+  readonly #seen = new Set<string>();
 
-  private constructor(cluster: Cluster, client: Host, director: Host) {
+  private constructor(scene: Scene, cluster: Cluster, site: Site) {
+    this.#scene = scene;
     this.#cluster = cluster;
-    this.#client = client;
-    this.#director = director;
+    this.#site = site;
   }
 
-  static async open(): Promise<KernelStage> {
+  static async open(scene: Scene): Promise<KernelStage> {
     const cluster = new Cluster(`ipvsd-demo-${process.pid}`);
     try {
-      const client = cluster.host('client');
-      const director = cluster.host('director');
-      const [one, two] = [cluster.host('real1'), cluster.host('real2')];
-      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24'] }, director, {
-        name: 'eth0',
-        addresses: [`${VIP}/24`],
-      });
-      cluster.switch('switch', [
-        [director, { name: 'eth1', addresses: ['192.168.45.1/24'] }],
-        [one, { name: 'eth0', addresses: ['192.168.45.2/24'] }],
-        [two, { name: 'eth0', addresses: ['192.168.45.3/24'] }],
-      ]);
-      for (const real of [one, two]) real.route('default', '192.168.45.1');
-      director.sysctl('net.ipv4.ip_forward', 1);
-      client.sysctl('net.ipv4.ip_local_port_range', '1024 65535');
-      await Promise.all([startServer(one, 8000), startServer(two, 80)]);
-      return new KernelStage(cluster, client, director);
+      const stage = new KernelStage(scene, cluster, buildSite(cluster, scene));
+      await stage.#startServers();
+      return stage;
     } catch (error) {
       cluster.remove();
       throw error;
     }
   }
 
-  async ipvsadm(args: readonly string[]): Promise<string> {
-    const { status, stdout, stderr } = await this.#director.execute(process.execPath, [program('ipvsadm'), ...args]);
-    if (status !== 0)
-      throw new Error(`Cannot run ipvsadm ${args.join(' ')}: it ended with ${status}: ${stderr.trim()}`);
-    return stdout;
+  async #startServers(): Promise<void> {
+    const { realServers } = this.#site;
+    await Promise.all(
+      realServers.flatMap((host, i) => [
+        this.#serve(host, ['--port', `${this.#scene.realServers[i]!.port}`], (client) => this.#seen.add(client)),
+        ...(this.#scene.ftp ? [this.#serve(host, ['--ftp'], () => {})] : []),
+      ]),
+    );
+  }
+
+  /** A server on the host, once it listens; `saw` hears of each new client. */
+  #serve(host: Host, what: readonly string[], saw: (client: string) => void): Promise<void> {
+    const args = [program('ipvsd'), 'demo-server', '--name', host.name, ...what];
+    const child = host.start(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+    return new Promise((resolve, reject) => {
+      createInterface({ input: child.stdout! }).on('line', (line) => {
+        if (line === LISTENING) resolve();
+        else if (line.startsWith(CLIENT)) saw(line.slice(CLIENT.length));
+      });
+      child.once('exit', (code) => reject(new Error(`Cannot start a real server: it ended with ${code}`)));
+    });
+  }
+
+  async setUpRealServers(args: readonly string[]): Promise<string> {
+    let text = '';
+    for (const host of this.#site.realServers) {
+      const said = await run(host, 'ipvsd', ['real-server', 'setup', ...args]);
+      text += said.replaceAll(/^(?=.)/gm, host.name);
+    }
+    return text;
+  }
+
+  ipvsadm(args: readonly string[]): Promise<string> {
+    return run(this.#site.director, 'ipvsadm', args);
   }
 
   async load(requests: number, concurrency: number): Promise<LoadResult> {
-    if (spawnSync('ab', ['-V']).status === 0) return this.#benchmark(requests, concurrency);
-    const url = `http://${VIP}/`;
+    const url = `http://${this.#scene.vip}/`;
+    if (spawnSync('ab', ['-V']).status === 0) return this.#benchmark(url, requests, concurrency);
     const args = ['demo-load', url, '--requests', `${requests}`, '--concurrency', `${concurrency}`];
-    const { status, stdout, stderr } = await this.#client.execute(process.execPath, [program('ipvsd'), ...args]);
-    if (status !== 0) throw new Error(`Cannot make load: the load generator ended with ${status}: ${stderr.trim()}`);
-    return JSON.parse(stdout) as LoadResult;
+    return JSON.parse(await run(this.#site.client, 'ipvsd', args)) as LoadResult;
   }
 
-  async #benchmark(requests: number, concurrency: number): Promise<LoadResult> {
-    const args = ['-q', '-r', '-c', `${concurrency}`, '-n', `${requests}`, `http://${VIP}/`];
-    const { status, stdout, stderr } = await this.#client.execute('ab', args);
+  async #benchmark(url: string, requests: number, concurrency: number): Promise<LoadResult> {
+    const args = ['-q', '-r', '-c', `${concurrency}`, '-n', `${requests}`, url];
+    const { status, stdout, stderr } = await this.#site.client.execute('ab', args);
     const figure = (label: string): number => Number(new RegExp(`${label}:\\s+([\\d.]+)`).exec(stdout)?.[1] ?? 'NaN');
     const complete = figure('Complete requests');
     if (status !== 0 || Number.isNaN(complete)) {
@@ -84,12 +100,24 @@ export class KernelStage implements Stage {
     };
   }
 
+  async ftp(sessions: number): Promise<FtpResult> {
+    const clients = this.#scene.clients.flatMap((client) => ['--client', client]);
+    const args = ['demo-ftp-load', this.#scene.vip, ...clients, '--sessions', `${sessions}`];
+    return JSON.parse(await run(this.#site.client, 'ipvsd', args)) as FtpResult;
+  }
+
+  sources(): readonly string[] {
+    return [...this.#seen].sort();
+  }
+
   async settle(): Promise<void> {
     await setTimeout(2500);
   }
 
   realServers(): readonly ServedBy[] {
-    const service = inNamespace(this.#director.namespace, () => new KernelDirector().service(SERVICE));
+    const service = inNamespace(this.#site.director.namespace, () =>
+      new KernelDirector().service(webService(this.#scene)),
+    );
     return (service?.realServers ?? [])
       .map(({ address, port, stats }) => ({ address: `${address}:${port}`, connections: Number(stats.connections) }))
       .sort((a, b) => a.address.localeCompare(b.address));
@@ -100,8 +128,8 @@ export class KernelStage implements Stage {
     const enter = (host: Host, command: string): string => `  nsenter --net=/run/netns/${host.namespace} ${command}\n`;
     return (
       `\nThe cluster stays. In it, for example:\n` +
-      enter(this.#client, `curl http://${VIP}/`) +
-      enter(this.#director, `${process.execPath} ${program('ipvsadm')} -Lnc`) +
+      enter(this.#site.client, `curl http://${this.#scene.vip}/`) +
+      enter(this.#site.director, `${process.execPath} ${program('ipvsadm')} -Lnc`) +
       `Remove it: ${process.execPath} ${program('ipvsd')} demo --remove ${this.#cluster.name}\n`
     );
   }
@@ -111,12 +139,10 @@ export class KernelStage implements Stage {
   }
 }
 
-/** An HTTP server on the host, once it listens. */
-function startServer(host: Host, port: number): Promise<void> {
-  const args = [program('ipvsd'), 'demo-server', '--port', `${port}`, '--name', host.name];
-  const child = host.start(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
-  return new Promise((resolve, reject) => {
-    child.stdout!.once('data', () => resolve());
-    child.once('exit', (code) => reject(new Error(`Cannot start a real server: it ended with ${code}`)));
-  });
+/** One of our commands on a host: what it printed. */
+async function run(host: Host, command: 'ipvsd' | 'ipvsadm', args: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await host.execute(process.execPath, [program(command), ...args]);
+  if (status === 0) return stdout;
+  const said = stderr.trim() || stdout.trim();
+  throw new Error(`Cannot run ${command} ${args.join(' ')} on ${host.name}: it ended with ${status}: ${said}`);
 }

@@ -1,36 +1,61 @@
 /** The demo's stage in Node: the same data plane source, hosts that are objects, a network that is a queue of frames. */
-import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
-import { MapDirector, NodePlane, type ServiceId } from '@ipvsd/director';
-import { MAX_CONNECTIONS, type ParsedFrame, parseFrame, sweep, tcpFrame } from '@ipvsd/ipvs';
+import { answerOnLink, bytesOf, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC, World } from '@ipvsd/bpf';
+import { addressBytes, formatAddress, MapDirector, NodePlane } from '@ipvsd/director';
+import {
+  AF_INET,
+  decapsulating,
+  MAX_CONNECTIONS,
+  type ParsedFrame,
+  parseFrame,
+  sweep,
+  TAKES_IPIP,
+  tcpFrame,
+  Vip,
+  VipKey,
+  vips,
+} from '@ipvsd/ipvs';
 import { rememberingNames, runIpvsadm, systemNames } from '@ipvsd/ipvsadm';
 import type { ServedBy, Stage } from './demo.ts';
+import type { FtpResult } from './ftp-load.ts';
 import type { LoadResult } from './load.ts';
+import { LOCAL_ADDRESS, type Scene, webService } from './scene.ts';
 
-const VIP = '172.16.45.10';
-const CLIENT = '172.16.45.2';
-const SERVICE: ServiceId = { kind: 'address', family: 'ipv4', protocol: 'tcp', address: VIP, port: 80 };
 /** What a frame takes from host to host. */
 const FRAME_NS = 2_000n;
 const FIRST_PORT = 2048;
-
-type Answer = Pick<ParsedFrame, 'flags' | 'payload'>;
+const FTP = 21;
+/** Where the simulated FTP server waits for data connections. */
+const FTP_DATA = 50_000;
+/** In `struct bpf_fib_lookup`. */
+const FIB = { source: 16, destination: 32 } as const;
 
 export class NodeStage implements Stage {
   readonly plane = 'node';
+  readonly #scene: Scene;
   readonly #plane: NodePlane;
   readonly #director: MapDirector;
+  readonly #network: Network;
+  #port = FIRST_PORT;
   #now = 3_600_000_000_000n;
 
-  constructor() {
-    this.#plane = new NodePlane({
+  constructor(scene: Scene) {
+    this.#scene = scene;
+    const surroundings = {
       now: () => this.#now,
       random: () => Math.floor(Math.random() * 2 ** 32),
-      route: (parameters) => answerOnLink(parameters, parameters[32] === 172 ? 1 : 2),
-    });
+      route: (parameters: Uint8Array) => answerRoute(parameters),
+    };
+    this.#plane = new NodePlane(surroundings);
+    this.#network = new Network(scene, (frame) => this.#forward(frame), new World(surroundings));
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);
     // What the kernel's timer does by itself: the first look at the clock, from which periods are counted.
     this.#plane.call(sweep, sweep.context.create());
+  }
+
+  async setUpRealServers(): Promise<string> {
+    this.#network.setUp();
+    return 'The simulated hosts have the virtual address, and open tunnels with the program that real ones have\n';
   }
 
   async ipvsadm(args: readonly string[]): Promise<string> {
@@ -58,26 +83,60 @@ export class NodeStage implements Stage {
 
   async load(requests: number, concurrency: number): Promise<LoadResult> {
     const started = performance.now();
-    const network = new Network((frame) => this.#forward(frame));
     let done = 0;
     let begun = 0;
     const begin = (): void => {
       if (begun === requests) return;
       begun++;
-      network.get(FIRST_PORT + begun, () => {
+      this.#network.get({ client: this.#scene.clients[0]!, port: this.#nextPort(), to: 80 }, () => {
         done++;
         begin();
       });
     };
     for (let i = 0; i < concurrency; i++) begin();
-    network.run();
+    this.#network.run();
     return { requests, failures: requests - done, milliseconds: Math.round(performance.now() - started) };
   }
 
-  #forward(frame: Uint8Array): Uint8Array | undefined {
+  /** A control connection, and then one to the port that a passive server would have named: both at the same real server. */
+  async ftp(sessions: number): Promise<FtpResult> {
+    const servers: Record<string, Set<string>> = {};
+    let failures = 0;
+    for (let i = 0; i < sessions; i++) {
+      const client = this.#scene.clients[i % this.#scene.clients.length]!;
+      const met = [FTP, FTP_DATA + i].flatMap((to) => this.#fetch(client, to) ?? []);
+      if (met.length !== 2 || met[0] !== met[1]) failures++;
+      servers[client] ??= new Set();
+      for (const name of met) servers[client].add(name);
+    }
+    const all = Object.entries(servers).map(([client, names]) => [client, [...names]] as const);
+    return { sessions, failures, servers: Object.fromEntries(all) };
+  }
+
+  #fetch(client: string, to: number): string | undefined {
+    let name: string | undefined;
+    this.#network.get({ client, port: this.#nextPort(), to }, (server) => {
+      name = server;
+    });
+    this.#network.run();
+    return name;
+  }
+
+  #nextPort(): number {
+    this.#port = this.#port === 65_535 ? FIRST_PORT : this.#port + 1;
+    return this.#port;
+  }
+
+  #forward(frame: Uint8Array): Sent | undefined {
     this.#now += FRAME_NS;
     const skb = new NodeSkb(frame);
-    return this.#plane.receive(skb) === TC_ACT_REDIRECT ? skb.bytes : undefined;
+    if (this.#plane.receive(skb) !== TC_ACT_REDIRECT) return undefined;
+    const { neighbour } = skb.redirection!;
+    return { frame: skb.bytes, hop: formatAddress(neighbour!.slice(4, 8)) };
+  }
+
+  sources(): readonly string[] {
+    return [...this.#network.sources].sort();
   }
 
   async settle(): Promise<void> {
@@ -87,7 +146,7 @@ export class NodeStage implements Stage {
 
   realServers(): readonly ServedBy[] {
     return this.#director
-      .service(SERVICE)!
+      .service(webService(this.#scene))!
       .realServers.map(({ address, port, stats }) => ({
         address: `${address}:${port}`,
         connections: Number(stats.connections),
@@ -102,66 +161,142 @@ export class NodeStage implements Stage {
   remove(): void {}
 }
 
+/** Every host is a neighbour: clients on interface 1, all others on 2. */
+function answerRoute(parameters: Uint8Array): number {
+  const client = parameters[FIB.destination] === 172;
+  parameters.set(addressBytes(LOCAL_ADDRESS), FIB.source);
+  return answerOnLink(parameters, client ? 1 : 2);
+}
+
+interface Sent {
+  readonly frame: Uint8Array;
+  /** Which host it reaches. */
+  readonly hop: string;
+}
+
+interface Request {
+  readonly client: string;
+  readonly port: number;
+  /** Port of the virtual address. */
+  readonly to: number;
+}
+
+type Answer = Pick<ParsedFrame, 'flags' | 'payload'>;
+
 /** Frames on their way, in order. Real servers and the client answer what reaches them. */
 class Network {
-  readonly #forward: (frame: Uint8Array) => Uint8Array | undefined;
-  readonly #queue: Uint8Array[] = [];
-  readonly #clients = new Map<number, () => void>();
+  readonly sources = new Set<string>();
+  readonly #scene: Scene;
+  readonly #direct: boolean;
+  readonly #forward: (frame: Uint8Array) => Sent | undefined;
+  /** Where the real servers' programs run. */
+  readonly #world: World;
+  readonly #queue: Sent[] = [];
+  readonly #waiting = new Map<string, (server: string) => void>();
 
-  constructor(forward: (frame: Uint8Array) => Uint8Array | undefined) {
+  constructor(scene: Scene, forward: (frame: Uint8Array) => Sent | undefined, world: World) {
+    this.#scene = scene;
+    this.#direct = scene.method === 'dr' || scene.method === 'tun';
     this.#forward = forward;
+    this.#world = world;
   }
 
-  /** One HTTP request from this client port; `done` is called when all of the answer came. */
-  get(port: number, done: () => void): void {
-    this.#clients.set(port, done);
-    this.#queue.push(tcpFrame({ source: CLIENT, destination: VIP, sourcePort: port, destinationPort: 80, flags: 'S' }));
+  setUp(): void {
+    const key = bytesOf(VipKey.create({ family: AF_INET }));
+    key.set(addressBytes(this.#scene.vip));
+    this.#world.map(vips).update(key, bytesOf(Vip.create({ tunnels: TAKES_IPIP })));
+  }
+
+  /** One connection; `done` hears which real server has answered it, when all of the answer came. */
+  get({ client, port, to }: Request, done: (server: string) => void): void {
+    this.#waiting.set(`${client}:${port}`, done);
+    const { vip } = this.#scene;
+    this.#throughDirector(
+      tcpFrame({ source: client, destination: vip, sourcePort: port, destinationPort: to, flags: 'S' }),
+    );
   }
 
   run(): void {
     for (let at = 0; at < this.#queue.length; at++) {
-      const arrived = this.#forward(this.#queue[at]!);
-      if (arrived !== undefined) this.#deliver(parseFrame(arrived));
+      this.#deliver(this.#queue[at]!);
       // Long queues are cut now and then instead of shifted at every frame.
       if (at === 4096) {
         this.#queue.splice(0, at);
         at = 0;
       }
     }
+    this.#queue.length = 0;
   }
 
-  #deliver(frame: ParsedFrame): void {
-    if (!frame.valid) return;
-    const answers = frame.destination === CLIENT ? this.#atClient(frame) : atServer(frame);
-    for (const { flags, payload } of answers) {
-      this.#queue.push(
-        tcpFrame({
-          source: frame.destination,
-          destination: frame.source,
-          sourcePort: frame.destinationPort,
-          destinationPort: frame.sourcePort,
-          flags,
-          payload,
-        }),
-      );
+  #throughDirector(frame: Uint8Array): void {
+    this.#queue.push({ frame, hop: DIRECTOR });
+  }
+
+  #deliver({ frame, hop }: Sent): void {
+    if (hop === DIRECTOR) {
+      const sent = this.#forward(frame);
+      if (sent !== undefined) this.#queue.push(sent);
+      return;
+    }
+    const arrived = parseFrame(this.#opened(frame));
+    if (!arrived.valid) return;
+    if (this.#scene.clients.includes(hop)) this.#atClient(arrived);
+    else this.#atServer(arrived, hop);
+  }
+
+  /** As it is after the host's program has seen it. */
+  #opened(frame: Uint8Array): Uint8Array {
+    const skb = new NodeSkb(frame);
+    return this.#world.runTc(decapsulating, skb) === TC_ACT_UNSPEC ? skb.bytes : frame;
+  }
+
+  #atClient(frame: ParsedFrame): void {
+    const { flags, destination, destinationPort, source, payload } = frame;
+    if (source !== this.#scene.vip) return;
+    const reply = (answer: Answer): void => this.#throughDirector(answerTo(frame, answer));
+    if (flags === 'SA') {
+      reply(say('A'));
+      reply(say('PA', `GET / HTTP/1.0\r\n\r\n`));
+      return;
+    }
+    const request = `${destination}:${destinationPort}`;
+    const server = / (\S+) served /.exec(new TextDecoder().decode(payload).replaceAll(/\s+/g, ' '))?.[1];
+    if (server !== undefined) {
+      this.#waiting.get(request)?.(server);
+      this.#waiting.delete(request);
+    }
+    if (flags.includes('F')) reply(say('FA'));
+  }
+
+  #atServer(frame: ParsedFrame, own: string): void {
+    const { flags, payload, source, destination, destinationPort } = frame;
+    if (destination !== own && destination !== this.#scene.vip) return;
+    if (flags === 'S' && destinationPort !== FTP && destinationPort < FTP_DATA) this.sources.add(source);
+    for (const answer of serve(flags, payload.length, own, source)) {
+      const reply = answerTo(frame, answer);
+      if (this.#direct) this.#queue.push({ frame: reply, hop: source });
+      else this.#throughDirector(reply);
     }
   }
-
-  #atClient({ flags, destinationPort, source }: ParsedFrame): readonly Answer[] {
-    if (source !== VIP) return [];
-    if (flags === 'SA') return [answer('A'), answer('PA', `GET / HTTP/1.0\r\n\r\n`)];
-    if (!flags.includes('F')) return [];
-    this.#clients.get(destinationPort)?.();
-    this.#clients.delete(destinationPort);
-    return [answer('FA')];
-  }
 }
 
-function atServer({ flags, payload, destination }: ParsedFrame): readonly Answer[] {
-  if (flags === 'S') return [answer('SA')];
-  if (flags.includes('F')) return [answer('A')];
-  if (payload.length === 0) return [];
-  return [answer('PA', `HTTP/1.0 200 OK\r\n\r\n${destination} served / to ${CLIENT}\n`), answer('FA')];
+const DIRECTOR = 'director';
+
+function serve(flags: string, length: number, own: string, client: string): readonly Answer[] {
+  if (flags === 'S') return [say('SA')];
+  if (flags.includes('F')) return [say('A')];
+  if (length === 0) return [];
+  return [say('PA', `HTTP/1.0 200 OK\r\n\r\n${own} served / to ${client}\n`), say('FA')];
 }
 
-const answer = (flags: string, text = ''): Answer => ({ flags, payload: new TextEncoder().encode(text) });
+const say = (flags: string, text = ''): Answer => ({ flags, payload: new TextEncoder().encode(text) });
+
+const answerTo = (frame: ParsedFrame, { flags, payload }: Answer): Uint8Array =>
+  tcpFrame({
+    source: frame.destination,
+    destination: frame.source,
+    sourcePort: frame.destinationPort,
+    destinationPort: frame.sourcePort,
+    flags,
+    payload,
+  });

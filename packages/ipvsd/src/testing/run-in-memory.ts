@@ -20,7 +20,8 @@ const show = (): void => {
 };
 try {
   const log = createLog('json');
-  const serving = await serve({ file, director, paths: daemonPaths(folder, () => 'test'), log });
+  const strict = process.env['STRICT'] !== undefined;
+  const serving = await serve({ file, director, paths: daemonPaths(folder, () => 'test'), log, strict });
   show();
   process.on('SIGHUP', () => {
     serving.reload();

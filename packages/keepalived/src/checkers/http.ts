@@ -1,6 +1,7 @@
 /**
- * HTTP_GET and SSL_GET. Each run tests one URL; when all have passed in a row, that is a success. The request is spelt
- * out here and the reply read byte by byte, because what counts is what keepalived would have sent and seen.
+ * HTTP_GET and SSL_GET. Each run tests one URL; when all have passed in a row, that is a success. A URL that failed is
+ * tested until it passes; then all are, from the first. The request is spelt out here and the reply read byte by byte,
+ * because what counts is what keepalived would have sent and seen.
  */
 import { isIPv6 } from 'node:net';
 import type { HttpCheck, HttpUrl, RegexTest } from '../model/configuration.ts';
@@ -11,10 +12,17 @@ export function httpProbe(check: HttpCheck): Probe {
   const { connection, timing, urls, kind, serverName, tls } = check;
   let index = 0;
   let passed = 0;
+  let failed = false;
   const judgeUrl = (result: ProbeResult): ProbeResult => {
     if (result.outcome === 'failure') {
-      passed = 0;
+      failed = true;
       return result;
+    }
+    if (failed) {
+      failed = false;
+      passed = 0;
+      index = 0;
+      return { ...result, outcome: 'partial' };
     }
     passed++;
     index = (index + 1) % urls.length;

@@ -6,7 +6,7 @@ import type { Statement } from './tree.ts';
 import { booleanOf, type Complain, familyWord, readPort, scriptOf, understandInherited } from './understand.ts';
 import { isCheck, understandCheck } from './understand-check.ts';
 
-/** keepalived and ipvsadm know these; a scheduler of the user's own comes through our own configuration. */
+/** keepalived and ipvsadm know these, and `ll` is ours; a scheduler of the user's own comes through our own configuration. */
 const SCHEDULERS = new Set([
   'rr',
   'wrr',
@@ -22,6 +22,7 @@ const SCHEDULERS = new Set([
   'fo',
   'ovf',
   'twos',
+  'll',
 ]);
 
 const FLAGS: Readonly<Record<string, readonly [flag: number, scheduler: string | undefined]>> = {

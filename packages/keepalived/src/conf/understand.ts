@@ -104,6 +104,9 @@ function understandGlobal(
     case 'enable_script_security':
       global.scriptSecurity = true;
       return;
+    case 'reload_check_config':
+      global.reloadCheck = first === undefined || booleanOf(first);
+      return;
     case 'rs_init_notifies':
       global.initNotifies = true;
       return;

@@ -2,7 +2,7 @@ import { MemoryDirector } from '@ipvsd/director';
 import { describe, expect, test } from 'vitest';
 import type { Sockets, TcpEvents } from '../checkers/sockets.ts';
 import { TimingWheel } from '../checkers/timers.ts';
-import { loadKeepalivedText } from '../model/load.ts';
+import { loadKeepalivedText, loadNativeText } from '../model/load.ts';
 import { Daemon } from './daemon.ts';
 
 /** A world with its own clock and network: an address in `dead` refuses, every other one connects. */
@@ -192,6 +192,61 @@ test('at the end our services leave the table, or stay where that was asked for'
     expect(table()).toBe(leave ? '10.0.0.1: 1=1' : '');
     expect(scripts).toEqual(['/gone', '/down']);
   }
+});
+
+describe('a real server that comes back', () => {
+  const yaml = (slowStart: number): string =>
+    `services:\n  - address: 10.0.0.1\n    port: 80\n    slowStart: ${slowStart}\n    scheduler: wrr\n` +
+    '    checks: [{ type: tcp, every: 1, retries: 0, warmup: 0 }]\n' +
+    '    realServers: [{ address: 10.1.0.1 }, { address: 10.1.0.2, weight: 2 }]\n';
+  const load = (text: string) => loadNativeText('ipvsd.yaml', text).configuration;
+
+  test('takes all its work at once, unless it is to come slowly', () => {
+    const { daemon, dead, passSeconds, table } = world();
+    daemon.configure(load(yaml(0)));
+    dead.add('10.1.0.1');
+    passSeconds(3);
+    dead.clear();
+    passSeconds(2);
+    expect(table()).toBe('10.0.0.1: 2=2 1=1');
+  });
+
+  test('slowly: its weight rises from a tenth each second, and then all have their own again', () => {
+    const { daemon, dead, passSeconds, table } = world();
+    daemon.configure(load(yaml(10)));
+    passSeconds(1);
+    expect(table(), 'not at the start').toBe('10.0.0.1: 1=1 2=2');
+    dead.add('10.1.0.1');
+    passSeconds(3);
+    expect(table()).toBe('10.0.0.1: 2=2');
+    dead.clear();
+    const seen: string[] = [];
+    for (let half = 0; half < 30; half++) {
+      passSeconds(0.5);
+      if (table() !== seen.at(-1)) seen.push(table());
+    }
+    const risen = seen.map((line) => Number(/ 1=(\d+)/.exec(line)?.[1] ?? 0));
+    expect(seen[0]).toBe('10.0.0.1: 2=200 1=10');
+    expect(risen.slice(0, -1)).toEqual(risen.slice(0, -1).toSorted((a, b) => a - b));
+    expect(risen.length).toBeGreaterThan(8);
+    expect(seen.at(-1)).toBe('10.0.0.1: 2=2 1=1');
+  });
+
+  test('slowly too when a reload adds it, and a reload in between lets it rise on', () => {
+    const { daemon, passSeconds, table } = world();
+    const more = (text: string): string => text.replace('realServers: [', 'realServers: [{ address: 10.1.0.3 }, ');
+    daemon.configure(load(yaml(10)));
+    passSeconds(2);
+    daemon.configure(load(more(yaml(10))));
+    expect(table()).toContain('3=10');
+    passSeconds(5.5);
+    expect(table()).toContain('3=50');
+    daemon.configure(load(more(yaml(10))));
+    expect(table()).toMatch(/3=5[0-9]/);
+    passSeconds(6);
+    expect(table()).toContain('3=1');
+    expect(table()).not.toContain('00');
+  });
 });
 
 test('with ha_suspend nobody looks while the address of the service is elsewhere', () => {

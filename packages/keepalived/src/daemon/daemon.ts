@@ -6,7 +6,7 @@ import { type Command, type Director, realServerKey, type ServiceId } from '@ipv
 import type { CheckListener, CheckRun } from '../checkers/check-run.ts';
 import type { ProbeResult } from '../checkers/probe.ts';
 import type { Sockets } from '../checkers/sockets.ts';
-import type { Timers } from '../checkers/timers.ts';
+import type { Timer, Timers } from '../checkers/timers.ts';
 import { checkKey } from '../health/check-key.ts';
 import { type Drain, type Effect, type ServerHealth, ServiceHealth } from '../health/service-health.ts';
 import type { Configuration, VirtualServer } from '../model/configuration.ts';
@@ -25,6 +25,8 @@ export interface DaemonOptions {
   readonly hasAddress?: (address: string) => boolean;
 }
 
+const RISE_MS = 1000;
+
 export interface ServerReport extends ServerHealth {
   readonly service: VirtualServer;
   readonly checks: readonly { readonly kind: string; readonly up: boolean; readonly hasRun: boolean }[];
@@ -36,6 +38,8 @@ export class Daemon {
   readonly #listener: CheckListener;
   #healths = new Map<string, ServiceHealth>();
   #configuration: Configuration | undefined;
+  readonly #rising = new Set<ServiceHealth>();
+  #riseTimer: Timer | undefined;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -62,7 +66,7 @@ export class Daemon {
     this.#healths = new Map(
       configuration.virtualServers.map((server) => {
         const identity = identityOf(server);
-        return [identity, new ServiceHealth(server, isUp, before.get(identity))];
+        return [identity, new ServiceHealth(server, isUp, before.get(identity), this.#now())];
       }),
     );
     this.#checks.change(configuration.virtualServers, this.#listener);
@@ -90,6 +94,7 @@ export class Daemon {
   /** `leave`: the services stay as they are, for the next daemon or for none. */
   stop({ leave = false }: { readonly leave?: boolean } = {}): void {
     this.#checks.stop();
+    this.#riseTimer?.cancel();
     this.#say([...this.#healths.values()].flatMap((health) => health.stop()));
     const mode = this.#configuration?.global.flushAtStop;
     if (!leave) {
@@ -106,7 +111,7 @@ export class Daemon {
     const found = this.servers().filter(({ server }) => isAt(server, address, port));
     for (const { service, server } of found) {
       const health = this.#healths.get(identityOf(service))!;
-      health.setDrain(realServerKey(server), drain);
+      health.setDrain(realServerKey(server), drain, this.#now());
       this.#place(health);
     }
     return found;
@@ -142,7 +147,7 @@ export class Daemon {
     const { virtualServers } = withoutInsecureChecks(given, this.#options.log);
     const isUp = (key: string): boolean | undefined => this.#checks.isUp(key);
     const planned = virtualServers.map((server) => {
-      const health = new ServiceHealth(server, isUp, this.#healths.get(identityOf(server)));
+      const health = new ServiceHealth(server, isUp, this.#healths.get(identityOf(server)), this.#now());
       this.#inheritWeights(health);
       health.settle();
       return health;
@@ -150,7 +155,10 @@ export class Daemon {
     const now = serviceKeys(planned);
     const gone = [...serviceKeys(this.#healths.values())].filter(([key]) => !now.has(key)).map(([, id]) => id);
     const { director } = this.#options;
-    return [...commandsToDelete(gone, director), ...planned.flatMap((health) => commandsFor(health, director))];
+    return [
+      ...commandsToDelete(gone, director),
+      ...planned.flatMap((health) => commandsFor(health, director, this.#now())),
+    ];
   }
 
   #changed(run: CheckRun, change: 'up' | 'down', { reason }: ProbeResult): void {
@@ -163,7 +171,7 @@ export class Daemon {
             `${run.check.kind} on service ${server.name} failed after ${run.check.timing.retry} retries: ${reason}`,
           );
       }
-      const effects = health.report(run.key, change);
+      const effects = health.report(run.key, change, this.#now());
       this.#say(effects);
       if (effects.length > 0) this.#place(health);
     }
@@ -194,7 +202,24 @@ export class Daemon {
   }
 
   #place(health: ServiceHealth): void {
-    this.#execute(commandsFor(health, this.#options.director));
+    const rising = health.isRising(this.#now());
+    this.#execute(commandsFor(health, this.#options.director, this.#now()));
+    if (rising) this.#riseLater(health);
+  }
+
+  /** Weights of real servers that come back slowly rise once a second. */
+  #riseLater(health: ServiceHealth): void {
+    this.#rising.add(health);
+    this.#riseTimer ??= this.#options.timers.after(RISE_MS, () => {
+      const rising = [...this.#rising];
+      this.#rising.clear();
+      this.#riseTimer = undefined;
+      for (const one of rising) if (this.#healths.get(identityOf(one.virtualServer)) === one) this.#place(one);
+    });
+  }
+
+  #now(): number {
+    return this.#options.timers.now();
   }
 
   #deleteServices(before: ReadonlyMap<string, ServiceId>): void {

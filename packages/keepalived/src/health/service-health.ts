@@ -1,9 +1,10 @@
 /**
  * The health of one virtual server: which of its real servers are alive, whether that makes its quorum, and which of
- * them belong into the table. No clock, no network: results come in, effects go out, and `placed()` says what the table
- * should hold.
+ * them belong into the table. No clock, no network: results and times come in, effects go out, and `placed()` says what the
+ * table should hold.
  */
 import { type RealServerSettings, realServerKey } from '@ipvsd/director';
+import { weightScale } from '@ipvsd/load';
 import type { Destination, RealServer, Script, VirtualServer } from '../model/configuration.ts';
 import { checkKey } from './check-key.ts';
 
@@ -21,6 +22,8 @@ export interface ServerHealth {
   readonly drain: Drain;
   /** What the load controller makes of the weight; undefined leaves it alone. */
   readonly loadWeight: number | undefined;
+  /** When it came back, where it has not had its whole weight since. */
+  readonly returnedMs: number | undefined;
 }
 
 /** `draining`: no new connections, the old ones live on. `drained`: gone from the table until it is called back. */
@@ -41,7 +44,12 @@ interface ServerState {
   placedOnce: boolean;
   drain: Drain;
   loadWeight: number | undefined;
+  /** When it came back, while its weight still rises (slow start). */
+  returnedMs: number | undefined;
 }
+
+/** What a real server begins with that comes back slowly: enough to be seen to work. */
+const SLOW_START_SHARE = 0.1;
 
 export class ServiceHealth {
   readonly virtualServer: VirtualServer;
@@ -50,11 +58,12 @@ export class ServiceHealth {
   readonly #byCheck = new Map<string, ServerState[]>();
   #quorumUp: boolean;
 
-  /** `isUp` answers for checks that run already; `previous` is this service before a reload. */
+  /** `isUp` answers for checks that run already; `previous` is this service before a reload, `nowMs` the time of it. */
   constructor(
     virtualServer: VirtualServer,
     isUp: (key: string) => boolean | undefined = () => undefined,
     previous?: ServiceHealth,
+    nowMs = 0,
   ) {
     this.virtualServer = virtualServer;
     for (const server of virtualServer.realServers) {
@@ -66,6 +75,8 @@ export class ServiceHealth {
         placedOnce: old?.placedOnce ?? false,
         drain: old?.drain ?? 'no',
         loadWeight: old?.loadWeight,
+        // What joins others that work already begins as one that comes back.
+        returnedMs: previous !== undefined && old === undefined ? nowMs : old?.returnedMs,
       };
       for (const check of server.checks) {
         const key = checkKey(check);
@@ -98,6 +109,7 @@ export class ServiceHealth {
       weight: weightOf(state),
       drain: state.drain,
       loadWeight: state.loadWeight,
+      returnedMs: state.returnedMs,
     }));
   }
 
@@ -118,13 +130,15 @@ export class ServiceHealth {
   }
 
   /** A check went up or down; every real server it speaks for changes with it. */
-  report(key: string, change: 'up' | 'down'): Effect[] {
+  report(key: string, change: 'up' | 'down', nowMs = 0): Effect[] {
     const effects: Effect[] = [];
     for (const state of this.#byCheck.get(key) ?? []) {
       const before = isAlive(state);
       if (change === 'up') state.failed.delete(key);
       else state.failed.add(key);
-      if (isAlive(state) !== before) effects.push(...this.#serverChanged(state, !before));
+      if (isAlive(state) === before) continue;
+      if (!before) state.returnedMs = nowMs;
+      effects.push(...this.#serverChanged(state, !before));
     }
     // The first success of a server that was taken for alive is no news.
     if (effects.length === 0) return effects;
@@ -151,10 +165,12 @@ export class ServiceHealth {
   }
 
   /** False where there is no such real server. */
-  setDrain(key: string, drain: Drain): boolean {
+  setDrain(key: string, drain: Drain, nowMs = 0): boolean {
     const state = this.#servers.get(key);
-    if (state) state.drain = drain;
-    return state !== undefined;
+    if (state === undefined) return false;
+    if (state.drain !== 'no' && drain === 'no') state.returnedMs = nowMs;
+    state.drain = drain;
+    return true;
   }
 
   /** Load never moves the quorum: a busy server is alive, and counts with the weight that was configured. */
@@ -163,15 +179,30 @@ export class ServiceHealth {
     if (state) state.loadWeight = weight;
   }
 
+  /** Ends what is over; true while some weight still rises, so that `placed` will say something else in a moment. */
+  isRising(nowMs: number): boolean {
+    let rising = false;
+    for (const state of this.#servers.values()) {
+      if (state.returnedMs === undefined) continue;
+      if (nowMs - state.returnedMs < this.#slowStartMs) rising = true;
+      else state.returnedMs = undefined;
+    }
+    return rising;
+  }
+
   /** Oldest first, as they are configured. While the sorry server works the others wait outside. */
-  placed(): Placed[] {
+  placed(nowMs = 0): Placed[] {
     const found: Placed[] = [];
+    const weights = this.#weights(nowMs);
     for (const state of this.#servers.values()) {
       const { server } = state;
       if (state.drain === 'drained') continue;
       const inService = isAlive(state) && !this.sorryInUse;
       if (!inService && !(server.inhibitOnFailure && state.placedOnce)) continue;
-      found.push({ destination: server, settings: { ...server.settings, weight: inService ? tableWeight(state) : 0 } });
+      found.push({
+        destination: server,
+        settings: { ...server.settings, weight: inService ? (weights.get(state) ?? 0) : 0 },
+      });
     }
     const { sorryServer } = this.virtualServer;
     if (sorryServer && (this.sorryInUse || sorryServer.inhibit)) {
@@ -186,6 +217,34 @@ export class ServiceHealth {
     if (!this.virtualServer.omega) return [];
     const effects = [...this.#servers.values()].filter(isAlive).flatMap((state) => this.#notify(state, false));
     return this.#quorumUp ? [...effects, ...this.#notifyQuorum(false)] : effects;
+  }
+
+  /**
+   * Weights for the table. While one rises all are multiplied, as the load controller does it too, so that there are steps
+   * between a tenth of 1 and 1.
+   */
+  #weights(nowMs: number): Map<ServerState, number> {
+    const states = [...this.#servers.values()];
+    const byLoad = states.some(({ loadWeight }) => loadWeight !== undefined);
+    const scale = this.isRising(nowMs) && !byLoad ? weightScale(states.map(weightOf)) : 1;
+    return new Map(
+      states.map((state) => {
+        const whole = (state.loadWeight ?? weightOf(state)) * scale;
+        const risen = Math.ceil(whole * this.#risen(state, nowMs));
+        return [state, state.drain === 'no' ? Math.min(risen, 0x7fffffff) : 0];
+      }),
+    );
+  }
+
+  /** The share of its weight that a real server has. */
+  #risen({ returnedMs }: ServerState, nowMs: number): number {
+    if (returnedMs === undefined) return 1;
+    const share = (nowMs - returnedMs) / this.#slowStartMs;
+    return Math.min(1, Math.max(SLOW_START_SHARE, share));
+  }
+
+  get #slowStartMs(): number {
+    return this.virtualServer.slowStartMs ?? 0;
   }
 
   #serverChanged(state: ServerState, alive: boolean): Effect[] {
@@ -268,11 +327,6 @@ function weightOf({ server, deltas }: ServerState): number {
     0,
     [...deltas.values()].reduce((sum, delta) => sum + delta, server.settings.weight),
   );
-}
-
-function tableWeight(state: ServerState): number {
-  if (state.drain !== 'no') return 0;
-  return Math.min(state.loadWeight ?? weightOf(state), 0x7fffffff);
 }
 
 function log(level: 'info' | 'warn', text: string): Effect {

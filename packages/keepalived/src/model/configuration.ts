@@ -10,6 +10,7 @@ import type {
   SyncDaemonSettings,
   Timeouts,
 } from '@ipvsd/director';
+import type { ControllerSettings } from '@ipvsd/load';
 import type { Position } from '../conf/source.ts';
 
 export interface Configuration {
@@ -28,6 +29,8 @@ export interface GlobalSettings {
   readonly notifyFifo: string | undefined;
   readonly lvsNotifyFifo: string | undefined;
   readonly initNotifies: boolean;
+  /** A reload with errors is refused, not only one that would not start. */
+  readonly reloadCheck: boolean;
   /** Refuse scripts that run as root and others could change. */
   readonly scriptSecurity: boolean;
   readonly tls: TlsSettings;
@@ -71,7 +74,19 @@ export interface VirtualServer {
   readonly quorumDown: Script | undefined;
   readonly omega: boolean;
   readonly haSuspend: boolean;
+  /** Undefined: whatever the daemon is told to ask for those that say nothing. */
+  readonly load: LoadFeedback | undefined;
+  /** A real server that comes back has its whole weight after this; undefined as with `load`, 0 at once. */
+  readonly slowStartMs: number | undefined;
   readonly position: Position;
+}
+
+/** How real servers are asked for their load, and what that may do to their weights. */
+export interface LoadFeedback {
+  /** `agent:3333` and the like, as `ipvsd run --load` takes them. */
+  readonly source: string;
+  readonly everyMs: number;
+  readonly settings: Partial<ControllerSettings>;
 }
 
 export interface Destination {

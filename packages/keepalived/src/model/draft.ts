@@ -4,7 +4,16 @@
  */
 import type { Address, ForwardingMethod, Protocol, SyncDaemonSettings, Timeouts, Tunnel } from '@ipvsd/director';
 import type { Position } from '../conf/source.ts';
-import type { CheckKind, HttpUrl, Script, ScriptUser, TlsSettings, TrackFile, UdpReply } from './configuration.ts';
+import type {
+  CheckKind,
+  HttpUrl,
+  LoadFeedback,
+  Script,
+  ScriptUser,
+  TlsSettings,
+  TrackFile,
+  UdpReply,
+} from './configuration.ts';
 
 export interface Drafts {
   global: GlobalDraft;
@@ -25,6 +34,7 @@ export interface GlobalDraft {
   notifyFifo?: string;
   lvsNotifyFifo?: string;
   initNotifies?: boolean;
+  reloadCheck?: boolean;
   scriptSecurity?: boolean;
   logAllFailures?: boolean;
   tls?: TlsSettings;
@@ -86,6 +96,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   sorryServer?: { readonly address: Address; readonly port: number; readonly position: Position };
   sorryInhibit?: boolean;
   sorryMethod?: Method;
+  load?: LoadFeedback;
+  slowStartMs?: number;
 }
 
 export interface RealServerDraft extends InheritedDraft {

@@ -51,6 +51,7 @@ function resolveGlobal(draft: GlobalDraft): GlobalSettings {
     notifyFifo: draft.notifyFifo,
     lvsNotifyFifo: draft.lvsNotifyFifo,
     initNotifies: draft.initNotifies ?? false,
+    reloadCheck: draft.reloadCheck ?? false,
     scriptSecurity: draft.scriptSecurity ?? false,
     tls: draft.tls ?? {},
   };
@@ -115,6 +116,8 @@ function resolveVirtualServer(
     quorumDown: draft.quorumDown,
     omega: draft.omega ?? false,
     haSuspend: resolveSuspend(draft, services, name, complain),
+    load: draft.load,
+    slowStartMs: draft.slowStartMs,
     position,
   };
 }

@@ -136,6 +136,41 @@ test('text that is no YAML is said with its place too', () => {
   expect(diagnostics.map(({ severity, position }) => [severity, position.line])).toEqual([['fatal', 2]]);
 });
 
+const service = (more: string): string =>
+  `services:\n  - address: 10.0.0.1\n    port: 80\n    realServers: [{ address: 10.1.0.1 }]\n${more}`;
+
+test('load and slow start of a service win over those for all', () => {
+  const { configuration, diagnostics } = loadNativeText(
+    'ipvsd.yaml',
+    `load: { from: agent }\nslowStart: 20\n${service('    load: { from: "http:8080/load", every: 2, stale: 30, least: 50, change: 5 }\n')}` +
+      '  - { address: 10.0.0.2, port: 80, realServers: [{ address: 10.1.0.1 }], slowStart: 0 }\n',
+  );
+  expect(diagnostics).toEqual([]);
+  expect(configuration.virtualServers.map(({ load, slowStartMs }) => ({ load, slowStartMs }))).toEqual([
+    {
+      load: {
+        source: 'http:8080/load',
+        everyMs: 2000,
+        settings: { staleMs: 30_000, minimumFactor: 0.5, mostPerSecond: 0.05 },
+      },
+      slowStartMs: 20_000,
+    },
+    { load: { source: 'agent', everyMs: 1000, settings: {} }, slowStartMs: 0 },
+  ]);
+});
+
+test.each([
+  ['    load: { from: telepathy }\n', /load\.from: must be agent/],
+  ['    load: { from: "agent:99999" }\n', /load\.from: must be agent/],
+  ['    load: { from: agent, every: 5, stale: 5 }\n', /load: stale must be more than every/],
+  ['    load: { from: agent, least: 0 }\n', /load\.least/],
+  ['    slowStart: -1\n', /slowStart/],
+])('load settings that make no sense are refused: %s', (more, message) => {
+  const { diagnostics } = loadNativeText('ipvsd.yaml', service(more));
+  expect(verdictOf(diagnostics)).toBe('refused');
+  expect(diagnostics[0]?.message).toMatch(message);
+});
+
 test('the schema is published as JSON Schema', () => {
   const schema = configurationJsonSchema();
   expect(schema['$schema']).toContain('json-schema.org');

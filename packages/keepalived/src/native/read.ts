@@ -5,7 +5,7 @@ import { type Diagnostic, diagnose } from '../conf/diagnostics.ts';
 import type { Position } from '../conf/source.ts';
 import { readHex } from '../conf/understand-check.ts';
 import { readAddressRange } from '../model/addresses.ts';
-import type { CheckKind, Script } from '../model/configuration.ts';
+import type { CheckKind, LoadFeedback, Script } from '../model/configuration.ts';
 import {
   type CheckDraft,
   type Drafts,
@@ -19,6 +19,7 @@ import {
   configurationSchema,
   type NativeCheck,
   type NativeCommand,
+  type NativeLoad,
   type NativeServer,
   type NativeService,
 } from './schema.ts';
@@ -46,12 +47,13 @@ export function readNative(file: string, text: string): { drafts: Drafts; diagno
     });
     return { drafts: emptyDrafts(), diagnostics };
   }
-  const { timeouts, commandUser, services } = parsed.data;
+  const { timeouts, commandUser, services, load, slowStart } = parsed.data;
   const drafts = emptyDrafts();
   if (timeouts) drafts.global.timeouts = timeouts;
   if (commandUser) drafts.global.scriptUser = { user: commandUser.user, ...defined({ group: commandUser.group }) };
   const diagnostics: Diagnostic[] = [];
-  for (const [index, service] of services.entries()) {
+  for (const [index, own] of services.entries()) {
+    const service = { ...defined({ load, slowStart }), ...own };
     const draft = readService(service, ['services', index], locate, drafts);
     if (draft) drafts.virtualServers.push(draft);
     else {
@@ -110,6 +112,8 @@ function readService(
       },
       sorryInhibit: sorryServer.keep ?? false,
     }),
+    ...(service.load && { load: readLoad(service.load) }),
+    ...(service.slowStart !== undefined && { slowStartMs: service.slowStart * 1000 }),
     ...(service.whenQuorumGained && { quorumUp: readCommand(service.whenQuorumGained) }),
     ...(service.whenQuorumLost && { quorumDown: readCommand(service.whenQuorumLost) }),
     ...defined({
@@ -180,6 +184,22 @@ function readMethod(forwarding: Forwarding, tunnel: NativeService['tunnel']): Me
 
 function readCommand({ run, user, group }: NativeCommand): Script {
   return { argv: run, runAs: user === undefined ? undefined : { user, ...(group !== undefined && { group }) } };
+}
+
+function readLoad({ from, every = 1, stale, halfLife, change, least, most }: NativeLoad): LoadFeedback {
+  const times = (value: number | undefined, factor: number): number | undefined =>
+    value === undefined ? undefined : value * factor;
+  return {
+    source: from,
+    everyMs: every * 1000,
+    settings: defined({
+      staleMs: times(stale, 1000),
+      halfLifeMs: times(halfLife, 1000),
+      mostPerSecond: times(change, 0.01),
+      minimumFactor: times(least, 0.01),
+      maximumFactor: times(most, 0.01),
+    }),
+  };
 }
 
 const KINDS = {

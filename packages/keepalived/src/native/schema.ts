@@ -3,6 +3,7 @@
  * description: it checks, it types, and it is published as JSON Schema for editors.
  */
 import { parseAddress } from '@ipvsd/director';
+import { isLoadSource } from '@ipvsd/load';
 import { z } from 'zod';
 
 const address = z
@@ -119,6 +120,35 @@ const realServer = z.strictObject({
   checks: z.array(checkSchema).optional(),
 });
 
+const percent = z.number().describe('per cent');
+
+const load = z
+  .strictObject({
+    from: z
+      .string()
+      .refine(isLoadSource, 'must be agent, idle-agent, http, prometheus or snmp, with :PORT and for HTTP /PATH')
+      .describe('whom to ask on each real server: agent:3333, http:8080/load, prometheus:9100, snmp'),
+    every: z.number().min(1).max(10).optional().describe('seconds between two questions; 1 unless given'),
+    stale: z.number().min(1).max(3600).optional().describe('an older report counts as none; 10 s unless given'),
+    halfLife: z
+      .number()
+      .min(0.1)
+      .max(600)
+      .optional()
+      .describe('a change of load has half its effect after so many seconds; 2 unless given'),
+    change: percent.gt(0).max(1000).optional().describe('how much a weight changes in a second at most; 15'),
+    least: percent.gt(0).max(100).optional().describe('of the configured weight, whatever the load; 10'),
+    most: percent.min(100).max(10_000).optional().describe('of the configured weight; 300'),
+  })
+  .refine(({ every = 1, stale = 10 }) => stale > every, 'stale must be more than every')
+  .describe("weights by the real servers' load; with the scheduler ll, loads instead of weights");
+
+const slowStart = z
+  .number()
+  .min(0)
+  .max(3600)
+  .describe('seconds in which the weight of a real server that comes, or comes back, rises from a tenth to the whole');
+
 const service = z.strictObject({
   address: z
     .union([address, z.array(z.string()).min(1)])
@@ -151,6 +181,8 @@ const service = z.strictObject({
     .describe('check only while the address is on this host (keepalived: ha_suspend)'),
   sorryServer: z.strictObject({ address, port: port.optional(), keep: z.boolean().optional() }).optional(),
   checks: z.array(checkSchema).optional().describe('for every real server that names none'),
+  load: load.optional(),
+  slowStart: slowStart.optional(),
   realServers: z.array(realServer).min(1),
 });
 
@@ -158,6 +190,8 @@ export const configurationSchema = z
   .strictObject({
     timeouts: z.strictObject({ tcp: z.int().min(1), tcpFin: z.int().min(1), udp: z.int().min(1) }).optional(),
     commandUser: z.strictObject({ user: z.string(), group: z.string().optional() }).optional(),
+    load: load.optional().describe('for every service that says nothing of it'),
+    slowStart: slowStart.optional().describe('for every service that says nothing of it'),
     services: z.array(service),
   })
   .describe('Virtual services of ipvsd');
@@ -166,6 +200,7 @@ export type NativeConfiguration = z.infer<typeof configurationSchema>;
 export type NativeService = z.infer<typeof service>;
 export type NativeServer = z.infer<typeof realServer>;
 export type NativeCheck = z.infer<typeof checkSchema>;
+export type NativeLoad = z.infer<typeof load>;
 export type NativeCommand = z.infer<typeof command>;
 
 /** For editors: `"$schema"` or `# yaml-language-server: $schema=...`. */

@@ -39,6 +39,16 @@ export function sourceFrom(text: string, timeoutMs = 2000): Source {
   }
 }
 
+/** Whether `sourceFrom` takes it. */
+export function isLoadSource(text: string): boolean {
+  try {
+    sourceFrom(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function isSourceName(name: string | undefined): name is SourceName {
   return sourceNames.some((known) => known === name);
 }

@@ -182,31 +182,35 @@ test('a host is asked once for all its services, and its silence is told once', 
   const asked: string[] = [];
   const complaints: string[] = [];
   let now = 0;
-  const weights = new Map<string, ReadonlyMap<string, number | undefined>>();
+  const weights = new Map<string, number | undefined>();
   const feedback = new Feedback({
-    source: {
+    openSource: (name) => ({
       ask: async (address) => {
-        asked.push(address);
+        asked.push(`${name} ${address}`);
         if (address === 'c') throw new Error('no answer in time');
         return { load: address === 'a' ? 0.9 : 0.1 };
       },
-    },
+    }),
     now: () => now,
-    apply: (service, found) => weights.set(service, found),
+    apply: (service, reasons) => {
+      for (const { key, weight } of reasons) weights.set(`${service} ${key}`, weight);
+    },
     complain: (address) => complaints.push(address),
   });
   const servers = ['a', 'b', 'c'].map((address) => ({ key: `${address}:80`, address, configuredWeight: 1 }));
   feedback.setServices([
-    { key: 'one', servers },
-    { key: 'two', servers: servers.slice(0, 2) },
+    { key: 'one', servers, source: 'agent', everyMs: 1000 },
+    { key: 'two', servers: servers.slice(0, 2), source: 'agent', everyMs: 1000 },
+    { key: 'three', servers: servers.slice(0, 1), source: 'http', everyMs: 5000 },
   ]);
   for (let turn = 0; turn < 10; turn++) {
     await feedback.turn();
     now += 1000;
   }
-  expect(asked.length).toBe(30);
+  expect(asked.filter((question) => question.startsWith('agent')).length).toBe(30);
+  expect(asked.filter((question) => question.startsWith('http')).length, 'another source, every 5 s').toBe(2);
   expect(complaints).toEqual(['c']);
-  const [a = 0, b = 0, c = 0] = servers.map(({ key }) => weights.get('one')?.get(key));
+  const [a = 0, b = 0, c = 0] = servers.map(({ key }) => weights.get(`one ${key}`));
   expect(a).toBeLessThan(c);
   expect(c).toBe(100);
   expect(b).toBeGreaterThan(c);

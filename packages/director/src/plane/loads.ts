@@ -1,0 +1,76 @@
+/**
+ * What `ll` schedules by (ipvs/scheduler/ll.ts): loads as they were reported, and what one connection more is taken to add.
+ *
+ * In the time between two reports the service got some connections, and the servers' mean load is what they, those before
+ * them and all other work come to. A real server that gets its share of as many again is taken to be loaded by half of the mean
+ * more. As reports are smoothed (load's controller), even a cost of a third of the true one would settle; the true one is at
+ * most the whole mean. The last cost weighs three quarters, as one second is not like another.
+ */
+import { bytesOf } from '@ipvsd/bpf';
+import { FULL_LOAD, Load, loads, Opened, opened } from '@ipvsd/ipvs';
+import type { Address } from '../address.ts';
+import type { Plane } from './plane.ts';
+import type { Stored } from './stored-table.ts';
+
+/** Below this all are idle, and differences are noise. */
+const LEAST_MEAN = 0.1;
+const MOST_LOAD = 100;
+const KEPT = 0.75;
+/** Of the mean load: what each one's share of the connections between two reports is taken to bring. */
+const BROUGHT = 0.5;
+
+const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+
+interface Reported {
+  readonly number: number;
+  readonly weight: number;
+  readonly load: number;
+  readonly opened: number;
+  readonly before: LoadRecord | undefined;
+}
+
+type LoadRecord = ReturnType<typeof Load.create>;
+
+/** `now` in ticks. A real server without a report keeps none. */
+export function writeLoads(plane: Plane, stored: Stored, byAddress: ReadonlyMap<Address, number>, now: number): void {
+  const loadStore = plane.store(loads);
+  const openedStore = plane.store(opened);
+  const owner = stored.record.sequence;
+  const reported = stored.numbers.flatMap((number, place): Reported[] => {
+    const { address, weight } = stored.service.realServers[place]!;
+    const load = byAddress.get(address);
+    if (load === undefined) return [];
+    const before = Load.on(loadStore.lookup(indexKey(number))!.slice());
+    return [
+      {
+        number,
+        weight,
+        load: Math.min(MOST_LOAD, Math.max(0, load)),
+        opened: Opened.on(openedStore.lookup(indexKey(number))!).count,
+        before: before.owner === owner && before.cost !== 0 ? before : undefined,
+      },
+    ];
+  });
+  const unit = costOfWeight(reported);
+  for (const { number, weight, load, opened: count, before } of reported) {
+    const fresh = unit / Math.max(1, weight);
+    const cost = before === undefined ? fresh : (before.cost / FULL_LOAD) * KEPT + fresh * (1 - KEPT);
+    const record = Load.create({ load: fixed(load), cost: Math.max(1, fixed(cost)), opened: count, at: now, owner });
+    loadStore.update(indexKey(number), bytesOf(record));
+  }
+}
+
+/** What a connection adds to a real server of weight 1. */
+function costOfWeight(reported: readonly Reported[]): number {
+  const sum = (of: (one: Reported) => number): number => reported.reduce((all, one) => all + of(one), 0);
+  const mean = Math.max(LEAST_MEAN, sum(({ load }) => load) / reported.length);
+  const came = sum(({ opened: count, before }) => (before === undefined ? 0 : (count - before.opened) >>> 0));
+  const weights = Math.max(
+    1,
+    sum(({ weight }) => weight),
+  );
+  // At least one for each, so that a quiet second does not make the next connection weigh the world.
+  return (BROUGHT * mean) / Math.max(came / weights, reported.length / weights);
+}
+
+const fixed = (value: number): number => Math.min(0xffff_ffff, Math.round(value * FULL_LOAD));
