@@ -33,6 +33,14 @@ export interface Persistence {
   readonly netmask: number;
 }
 
+/** What follows when a connection is silent. */
+export interface IdleRule {
+  /** After so long an established connection goes; 0: as `--set` says for all. */
+  readonly timeoutSeconds: number;
+  /** Both ends of a TCP connection that goes by silence are told with a RST. */
+  readonly reset: boolean;
+}
+
 export interface ServiceSettings {
   readonly scheduler: string;
   readonly schedulerFlags: number;
@@ -40,6 +48,8 @@ export interface ServiceSettings {
   readonly persistenceEngine: string | null;
   /** Every packet is scheduled afresh and no connection is kept: UDP and firewall marks only. */
   readonly onePacket: boolean;
+  /** Absent: as for all services, and nobody is told. */
+  readonly idle?: IdleRule;
 }
 
 export interface VirtualService extends ServiceSettings {

@@ -41,7 +41,7 @@ export function reconcileService(wanted: VirtualService, actual: VirtualService 
   const settings = settingsOf(wanted);
   const steps: Step[] = [];
   if (!actual) steps.push({ kind: 'addService', service, settings });
-  else if (!sameFields(settings, settingsOf(actual))) steps.push({ kind: 'editService', service, settings });
+  else if (!sameSettings(settings, settingsOf(actual))) steps.push({ kind: 'editService', service, settings });
   steps.push(...reconcileLocalAddresses(wanted, actual?.localAddresses ?? []));
   steps.push(...reconcileServers(wanted, actual?.realServers ?? []));
   return steps;
@@ -99,9 +99,12 @@ function reconcileSettings(wanted: ServiceTable, actual: ServiceTable): Step[] {
 }
 
 export function settingsOf(service: VirtualService): ServiceSettings {
-  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket } = service;
-  return { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket };
+  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, idle } = service;
+  return { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, ...(idle && { idle }) };
 }
+
+/** What only one of them says is a difference too. */
+const sameSettings = (a: ServiceSettings, b: ServiceSettings): boolean => sameFields(a, b) && sameFields(b, a);
 
 export function serverSettingsOf(server: RealServer): RealServerSettings {
   const { forwarding, weight, upperThreshold, lowerThreshold, tunnel } = server;

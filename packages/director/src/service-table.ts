@@ -9,7 +9,9 @@ import { type Address, addressKind, familyOf } from './address.ts';
 import type { Command, EditServer, EditService } from './command.ts';
 import type { Environment } from './environment.ts';
 import { DirectorError, type ErrorCode } from './errors.ts';
+import { clashOf } from './helped-ports.ts';
 import {
+  type IdleRule,
   noFigures,
   type RealServer,
   type RealServerSettings,
@@ -53,6 +55,9 @@ export function apply(table: ServiceTable, command: Command, environment: Enviro
   const error = draft.apply(command);
   return error ? { error } : { ok: draft.finish() };
 }
+
+/** 31 days, as the longest timeout that ipvsadm takes. */
+const LONGEST_SILENCE = 2_678_400;
 
 /** A table being changed. Its commands are checked completely before anything is touched, so a refused one leaves no trace. */
 export class TableDraft {
@@ -126,8 +131,11 @@ export class TableDraft {
     if (!error && command.settings.onePacket && [...servers].some(({ forwarding }) => forwarding === 'fullnat')) {
       return new DirectorError('EINVAL', `Cannot edit ${serviceKey(command.service)}: ${ONE_PACKET_FULLNAT}`, true);
     }
-    if (!error) draft.service = { ...draft.service, ...command.settings };
-    return error;
+    if (error) return error;
+    // Replaced whole: what is left out is no longer so.
+    const { idle: _, ...rest } = draft.service;
+    draft.service = { ...rest, ...command.settings };
+    return undefined;
   }
 
   #checkSettings(verb: string, id: ServiceId, settings: ServiceSettings): DirectorError | undefined {
@@ -140,6 +148,18 @@ export class TableDraft {
     }
     if (id.family === 'ipv6' && persistence && (persistence.netmask < 1 || persistence.netmask > 128)) {
       return refuse('EINVAL', verb, id, `prefix length is ${persistence.netmask}, must be 1..128`);
+    }
+    return this.#checkIdle(verb, id, settings.idle);
+  }
+
+  #checkIdle(verb: string, id: ServiceId, idle: IdleRule | undefined): DirectorError | undefined {
+    if (idle === undefined) return undefined;
+    const { timeoutSeconds, reset } = idle;
+    if (!Number.isInteger(timeoutSeconds) || timeoutSeconds < 0 || timeoutSeconds > LONGEST_SILENCE) {
+      return refuse('EINVAL', verb, id, `connections may be silent ${timeoutSeconds} s, must be 0..${LONGEST_SILENCE}`);
+    }
+    if (reset && id.kind === 'address' && id.protocol !== 'tcp') {
+      return refuse('EINVAL', verb, id, 'it resets at expiry, which only TCP can');
     }
     return undefined;
   }
@@ -237,6 +257,11 @@ export class TableDraft {
   #setSysctl(name: string, value: string): DirectorError | undefined {
     const text = acceptSysctl(name, value, this.#sysctls.get(name) ?? '');
     if (text instanceof DirectorError) return text;
+    const clash = clashOf(name, text, this.#sysctls);
+    if (clash !== undefined) {
+      const { port, setting } = clash;
+      return new DirectorError('EINVAL', `Cannot set ${name} to "${value}": ${port} is in ${setting}, must be in one`);
+    }
     this.#sysctls = new Map(this.#sysctls).set(name, text);
     return undefined;
   }

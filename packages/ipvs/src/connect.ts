@@ -1,5 +1,5 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
-import { htons, type Skb, tailCall, type u32 } from '@ipvsd/bpf';
+import { htons, type Skb, stack, tailCall, type u32 } from '@ipvsd/bpf';
 import { connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
 import { beginOnce, endOnce, isOnce } from './connection/once.ts';
@@ -17,11 +17,12 @@ import {
 import { because, REASONS } from './counters.ts';
 import type { Family } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
+import { findRoute } from './forward/route.ts';
 import { ETHERNET, Ports } from './packet/headers.ts';
 import { eventOf } from './protocol/index.ts';
 import { request } from './request.ts';
-import type { Service } from './service/service.ts';
-import { settings } from './settings.ts';
+import { Route, type Service } from './service/service.ts';
+import { now as clock, settings } from './settings.ts';
 import { FRAGMENT, RELATED, stages } from './stages.ts';
 
 const FTP = htons(21);
@@ -32,7 +33,7 @@ export function connect(skb: Skb, family: Family): number {
   if (plan === null || opening === null) return because(REASONS.corrupt);
   const service = plan.service;
   let index: u32 = open(plan, opening);
-  if (index === NO_SERVER && settings.only.cacheBypass !== 0 && service.mark !== 0) index = makeBypass(opening);
+  if (index === NO_SERVER && mayBypass(skb, family, service, opening)) index = makeBypass(opening);
   if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
   const c = connections.at(index);
   const ip = skb.header(family.Header, ETHERNET);
@@ -57,6 +58,14 @@ export function connect(skb: Skb, family: Family): number {
   const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
   if (once) endOnce();
   return verdict;
+}
+
+/** Of a firewall mark, the packet may go to its own destination (cache_bypass), where the kernel has a way there for others. */
+function mayBypass(skb: Skb, family: Family, service: Service, opening: Opening): boolean {
+  if (settings.only.cacheBypass === 0 || service.mark === 0) return false;
+  const ip = skb.header(family.Header, ETHERNET);
+  if (ip === null || ip.protocol === family.icmp) return false;
+  return findRoute(skb, family, stack(Route), opening.virtual, clock());
 }
 
 /** A service, but no connection: `answer` says why. */

@@ -41,6 +41,7 @@ export const REASONS = {
     'backupOnly',
     'backup_only is set and a backup daemon runs: this director balances nothing.',
   ),
+  tunneled: reason('pass', 'tunneled', 'The packet came in a tunnel, and ignore_tunneled is set: the host has it.'),
   bypassed: reason(
     'pass',
     'bypassed',
@@ -133,6 +134,16 @@ export const REASONS = {
     'drop',
     'orphan',
     'A packet from a real server whose connection is gone; nat_icmp_send is set, so the real server is told.',
+  ),
+  unread: reason(
+    'pass',
+    'unread',
+    'What a helper would have to change is cut off by the end of its packet or not as its protocol has it; the packet goes on as it is.',
+  ),
+  unexpected: reason(
+    'pass',
+    'unexpected',
+    'A connection that a helper read of could not be entered: the table is full, or its ports are in use; the packet goes on as it is.',
   ),
   corrupt: reason(
     'drop',

@@ -2,8 +2,10 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
+import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
+import { takeExpected } from './connection/expected.ts';
 import {
   OF_ITS_TEMPLATE,
   OF_PACKET,
@@ -20,12 +22,13 @@ import { findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
 import { orphaned } from './orphan.ts';
+import { ETHERNET, type Ipv4 } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, ENGINE, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, FRAGMENT, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
@@ -36,7 +39,20 @@ export function firstPacket(skb: Skb, family: Family): number {
   const transport = readOpening(skb, family, opening);
   if (transport === 0) return because(REASONS.truncated);
   const protocol = opening.protocol;
+  const expected = takeExpected(family, opening);
+  if (expected !== NONE) {
+    const ip = skb.header(family.Header, ETHERNET);
+    return ip === null ? because(REASONS.truncated) : welcome(skb, family, ip, expected);
+  }
   return admit(skb, opening, plan, mayOpen(protocol, eventOf(skb, protocol, transport)));
+}
+
+/** The first packet of a connection that was waited for goes on as all of its packets. */
+function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u32): number {
+  if (family.isFragmented(ip)) return tailCall(skb, stages, FRAGMENT);
+  const c = connections.at(expected >>> 1);
+  if (c === null) return because(REASONS.corrupt);
+  return toAltered(skb, c, expected & 1);
 }
 
 /** The packet asks for what `opening` says; `opens`: it may open a connection. */

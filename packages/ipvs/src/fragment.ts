@@ -19,7 +19,8 @@ import {
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
-import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -109,6 +110,7 @@ export function firstFragment(skb: Skb, family: Family): number {
   if (c === null) return tailCall(skb, stages, FIRST_PACKET);
   const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now });
   followed.update(key, entry, ANY);
+  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, towards);
   if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol);
   return reply(skb, family, ip, ports, at, c, event, protocol);
 }

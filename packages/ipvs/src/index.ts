@@ -1,6 +1,7 @@
 /** The data plane: maps and programs in kernel TypeScript. Written once; compiled for the kernel, run as it is in Node. */
 export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
+export { IdleEnd, IdleRule, idleEnds, idleRules } from './connection/idle.ts';
 export * from './connection/local-end.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
@@ -16,12 +17,16 @@ export {
 } from './engine/engine.ts';
 export * from './family.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
+export * from './forward/sequence.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
+export * from './helper/index.ts';
+export * from './helper/ports.ts';
 export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './masquerade.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';
+export * from './programs/helpers.ts';
 export { clamping, decapsulating } from './programs/real-server.ts';
 export * from './programs/schedulers.ts';
 export * from './programs/tc.ts';
@@ -41,3 +46,4 @@ export * from './service/service.ts';
 export * from './service/statistics.ts';
 export * from './settings.ts';
 export { schedulers } from './stages.ts';
+export { TUNNEL_KINDS, TunnelLink, TunnelLinkKey, tunnelLinks } from './tunneled.ts';

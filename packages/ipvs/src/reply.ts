@@ -1,6 +1,7 @@
 /** A packet from a real server on its way back to the client, who must see the virtual service as its source. */
 import { type Skb, u32, type ViewOf } from '@ipvsd/bpf';
-import { type Connection, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
+import { type Connection, HAS_IDLE_RULE, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
+import { noteReply } from './connection/idle.ts';
 import { assureTemplate, changeState, rearm } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REPLY } from './family.ts';
@@ -42,6 +43,7 @@ export function reply(
   if ((c.flags & NO_OUTPUT) !== 0 && c.protocol !== IPPROTO_UDP) c.flags = u32(c.flags & ~NO_OUTPUT);
   if (c.controller !== 0 && c.protocol === IPPROTO_UDP) assureTemplate(c);
   rearm(c);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) noteReply(skb, c, transport);
 
   const method = c.flags & METHOD_MASK;
   if (method !== METHOD_MASQ) {

@@ -4,7 +4,8 @@
  * in: a packet and the connection it belongs to; out: the verdict, with the packet rewritten and a next hop chosen.
  */
 import { type Skb, u32, type ViewOf } from '@ipvsd/bpf';
-import { type Connection, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
+import { type Connection, HAS_IDLE_RULE, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
+import { noteRequest } from './connection/idle.ts';
 import { changeState, rearm } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
@@ -36,6 +37,7 @@ export function request(
   if (next !== state) changeState(c, server, state, next);
   c.inPackets = u32(c.inPackets + 1);
   rearm(c);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) noteRequest(skb, family, c, transport);
   if (server === null) {
     return (c.flags & METHOD_MASK) === METHOD_FULLNAT
       ? enterFullnat(skb, c, REQUEST, transport)

@@ -17,6 +17,8 @@ export const Settings = struct('settings', {
   clock: u32,
   /** Connections that may exist; the maps are made for it. */
   maxConnections: u32,
+  /** Places beyond it (connection/connection.ts). */
+  reservedConnections: u32,
   /** Timeouts in ticks: of each protocol 16, by state. */
   timeouts: array(u32, 48),
   /** conn_reuse_mode, its bits. */

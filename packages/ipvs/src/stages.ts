@@ -1,7 +1,7 @@
 /**
  * Where a packet goes on by tail call: each stage is a program with a stack of its own, verified by itself.
  *
- * `schedulers` has one program for each scheduler, at its number: one can be added or exchanged with no other touched.
+ * `schedulers` and `helpers` have one program for each, at its number: one can be added or exchanged with no other touched.
  */
 import { be32, percpuArray, programTable, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 
@@ -37,7 +37,7 @@ export const Errand = struct('errand', {
   own: u8,
   /** MASQUERADE: 1 where the packet may open a connection. */
   opens: u8,
-  /** FULLNAT: number of the connection, which way the packet goes, and where its transport header lies. */
+  /** FULLNAT and `helpers`: number of the connection, which way the packet goes, and where its transport header lies. */
   connection: u32,
   direction: u32,
   transport: u32,
@@ -51,3 +51,5 @@ export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
 export const stages = programTable('stages', { maxEntries: 32 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });
+/** Packets of connections that are not only readdressed: at 0 altered.ts, then a program for each helper (helper/helper.ts). */
+export const helpers = programTable('helpers', { maxEntries: 8 });

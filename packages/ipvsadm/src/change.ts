@@ -60,12 +60,14 @@ export function serviceId({ service }: Entry): ServiceId {
 
 function serviceSettings({ service }: Entry): ServiceSettings {
   const { scheduler, schedulerFlags, persistenceSeconds, netmask, persistenceEngine, onePacket } = service;
+  const idle = { timeoutSeconds: service.connectionTimeoutSeconds, reset: service.resetAtExpiry };
   return {
     scheduler,
     schedulerFlags,
     persistence: persistenceSeconds === null ? null : { timeoutSeconds: persistenceSeconds, netmask },
     persistenceEngine: persistenceEngine || null,
     onePacket,
+    ...((idle.timeoutSeconds !== 0 || idle.reset) && { idle }),
   };
 }
 

@@ -41,6 +41,8 @@ export interface ServiceWords {
   netmask: number;
   persistenceEngine: string;
   onePacket: boolean;
+  connectionTimeoutSeconds: number;
+  resetAtExpiry: boolean;
 }
 
 export interface ServerWords {
@@ -83,6 +85,8 @@ export function newEntry(command: CommandDefinition): Entry {
       netmask: fullMask.ipv4,
       persistenceEngine: '',
       onePacket: false,
+      connectionTimeoutSeconds: 0,
+      resetAtExpiry: false,
     },
     server: {
       family: null,

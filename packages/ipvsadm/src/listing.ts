@@ -133,7 +133,9 @@ function settingsLine(name: string, { id, ...service }: VirtualService): string 
     if (persistence.netmask !== fullMask[id.family]) line += ` mask ${maskText(id.family, persistence.netmask)}`;
     if (persistenceEngine) line += ` pe ${persistenceEngine}`;
   }
-  return service.onePacket ? `${line} ops` : line;
+  if (service.onePacket) line += ' ops';
+  if (service.idle?.timeoutSeconds) line += ` conn-timeout ${service.idle.timeoutSeconds}`;
+  return service.idle?.reset ? `${line} reset-at-expiry` : line;
 }
 
 export function maskText(family: 'ipv4' | 'ipv6', netmask: number): string {

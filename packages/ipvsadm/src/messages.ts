@@ -45,6 +45,7 @@ export const usage = {
   threeTimeouts: () => new UsageError('--set option requires 3 timeout values'),
   ipv6BeforeFwmark: () => new UsageError('-6 used before -f\n'),
   zeroPort: () => new UsageError('Zero port specified for non-persistent service'),
+  resetOnlyTcp: () => new UsageError('--reset-at-expiry is only for TCP virtual services'),
   onePacketOnlyUdp: () => new UsageError('One-Packet Scheduling is only for UDP virtual services'),
   otherFamily: () => new UsageError('Different address family is allowed only for tunneling servers'),
   tunnelOptions: () => new UsageError('Tunnel options conflict with forward method'),

@@ -26,6 +26,7 @@ export const optionNames = [
   ...(['sched-flags', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen', 'tun-info', 'tun-type'] as const),
   ...(['tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const),
   ...(['json', 'watch', 'atomic', 'complete', 'local-address', 'local-interface'] as const),
+  ...(['conn-timeout', 'reset-at-expiry'] as const),
 ];
 
 export type OptionName = (typeof optionNames)[number];
@@ -254,6 +255,20 @@ export const options: readonly OptionDefinition[] = [
   },
   { ...flag('atomic', 'restore everything or nothing'), ours: true },
   { ...flag('complete', 'save thresholds, timeouts and the order of real servers too'), ours: true },
+  {
+    ...required('conn-timeout', '', 'conn-timeout', 'seconds', 'how long an established connection may be silent'),
+    ours: true,
+    read: ({ service }, value) => {
+      service.connectionTimeoutSeconds = readTimeout(value, 1, longestTimeoutSeconds);
+    },
+  },
+  {
+    ...flag('reset-at-expiry', 'tell both ends of a TCP connection that goes by silence'),
+    ours: true,
+    read: ({ service }) => {
+      service.resetAtExpiry = true;
+    },
+  },
   {
     ...required('laddr', 'z', 'local-address', 'address', 'local address of FULLNAT'),
     ours: true,

@@ -308,6 +308,17 @@ function addDaemonCommands(program: Command): void {
       }),
     );
   program
+    .command('resets')
+    .description(
+      'tell both ends of connections that go by silence (ipvsadm --reset-at-expiry); `ipvsd run` does so too',
+    )
+    .action(() =>
+      orExplain(async () => {
+        (await import('./open-director.ts')).openDirector();
+        await (await import('./commands/resets.ts')).resets();
+      }),
+    );
+  program
     .command('check')
     .description(
       "keepalived's verdict on a configuration, with every error's place, and what keepalived does not look for",

@@ -126,12 +126,12 @@ export class RawIpSocket {
     }
   }
 
-  /** The destination is read from the packet's own header. */
-  send(packet: Uint8Array): void {
+  /** On the way to its own destination, as its header says, or to `hop`: a host that has that address too. */
+  send(packet: Uint8Array, hop = this.#family === AF_INET ? packet.subarray(16, 20) : packet.subarray(24, 40)): void {
     const address =
       this.#family === AF_INET
-        ? pack([2, AF_INET], [2, 0], packet.subarray(16, 20), new Uint8Array(8))
-        : pack([2, AF_INET6], [2, 0], [4, 0], packet.subarray(24, 40), [4, 0]);
+        ? pack([2, AF_INET], [2, 0], hop, new Uint8Array(8))
+        : pack([2, AF_INET6], [2, 0], [4, 0], hop, [4, 0]);
     systemCall(
       `send an IP packet of ${packet.length} bytes`,
       'sendto',

@@ -1,5 +1,19 @@
+import { bytesOf, NodeSkb, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import {
+  Count,
+  internetChecksum,
+  ipFrame,
+  parseFrame,
+  REASON_LIST,
+  reasons,
+  TunnelLink,
+  TunnelLinkKey,
+  tcpFrame,
+  tunnelLinks,
+} from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Command } from '../command.ts';
+import type { ServiceId } from '../model.ts';
 import {
   addressOf,
   NodeBench,
@@ -7,6 +21,7 @@ import {
   serviceSettings,
   tcpService,
   udpService,
+  VIP,
 } from '../testing/node-bench.ts';
 
 let bench: NodeBench;
@@ -133,6 +148,104 @@ test('a full table drops new connections and none that is there', () => {
   expect(listed().length).toBe(8);
   expect(bench.packet('192.0.2.1', 1000, tcpService, 'A')).toBe('10.2.0.1');
 });
+
+test('a flood fills the table, and clients that are known by their template still come in', () => {
+  bench = new NodeBench(() => 4, 64);
+  bench.execute(persistent(600), add(1), add(2));
+  const real = bench.packet('192.0.2.1', 1)!;
+  bench.reply(real, 80, '192.0.2.1', 1, 'SA');
+  bench.packet('192.0.2.1', 1, tcpService, 'A');
+  for (let i = 0; i < 500; i++) bench.packet(addressOf(0x0a10_0000 + i), 1000);
+  expect(listed().length).toBe(64);
+  expect(bench.packet('192.0.2.2', 1)).toBeUndefined();
+  expect([2, 3, 4, 5].map((port) => bench.packet('192.0.2.1', port))).toEqual([real, real, real, real]);
+  // What is reserved is no more than that: a sixteenth.
+  expect(bench.packet('192.0.2.1', 6)).toBeUndefined();
+  expect(bench.packet('192.0.2.1', 1, tcpService, 'A')).toBe(real);
+});
+
+describe('what comes for a firewall mark without a real server', () => {
+  const marked: ServiceId = { kind: 'fwmark', family: 'ipv4', fwmark: 7 };
+  const verdict = (mark: number, icmp = false): number => {
+    const ends = { source: '192.0.2.1', sourcePort: 1, destination: '198.51.100.9', destinationPort: 80 };
+    const frame = tcpFrame({ ...ends, flags: 'S' });
+    return bench.plane.receive(new NodeSkb(icmp ? errorAbout(frame) : frame, { mark }));
+  };
+  beforeEach(() => bench.execute({ kind: 'addService', service: marked, settings: serviceSettings('rr') }));
+
+  test('is refused', () => {
+    expect(verdict(7)).not.toBe(TC_ACT_UNSPEC);
+    expect(listed()).toEqual([]);
+  });
+  test('goes to its own destination with cache_bypass, and so do the packets after it', () => {
+    bench.execute(set('cache_bypass', 1));
+    expect([verdict(7), verdict(7)]).toEqual([TC_ACT_UNSPEC, TC_ACT_UNSPEC]);
+    expect(reason('bypassed')).toBe(2);
+    expect(listed()).toEqual(['1 80 0.0.0.0 SYN_RECV']);
+    // It is nobody's, and counts for nobody.
+    bench.pass(4);
+    expect(bench.director.service(marked)!.stats.connections).toBe(0n);
+  });
+  test('is refused where the kernel has no way to its destination', () => {
+    bench = new NodeBench(
+      () => 4,
+      64,
+      () => 4,
+    );
+    bench.execute({ kind: 'addService', service: marked, settings: serviceSettings('rr') }, set('cache_bypass', 1));
+    expect(verdict(7)).toBe(TC_ACT_SHOT);
+    expect(listed()).toEqual([]);
+  });
+  test('is not let by where it is an error (schedule_icmp)', () => {
+    bench.execute(set('cache_bypass', 1), set('schedule_icmp', 1));
+    expect(verdict(7, true)).toBe(TC_ACT_SHOT);
+    expect(listed()).toEqual([]);
+  });
+});
+
+test('an error about a connection that nobody knows opens it with schedule_icmp, and goes where it went', () => {
+  bench.execute({ kind: 'addService', service: tcpService, settings: serviceSettings('rr') }, add(1));
+  // What the service would have sent, as a router on the client's side quotes it.
+  const ends = { source: VIP, sourcePort: 80, destination: '192.0.2.1', destinationPort: 1000 };
+  const error = errorAbout(tcpFrame({ ...ends, flags: 'A' }));
+  expect(bench.plane.receive(new NodeSkb(error))).toBe(TC_ACT_UNSPEC);
+  expect(listed()).toEqual([]);
+  bench.execute(set('schedule_icmp', 1));
+  const skb = new NodeSkb(error);
+  expect(bench.plane.receive(skb)).toBe(TC_ACT_REDIRECT);
+  expect(parseFrame(skb.bytes).destination).toBe('10.2.0.1');
+  expect(listed()).toEqual(['1000 80 10.2.0.1 NONE']);
+});
+
+test('what came in a tunnel is the host’s with ignore_tunneled', () => {
+  bench.execute({ kind: 'addService', service: tcpService, settings: serviceSettings('rr') }, add(1));
+  const key = bytesOf(TunnelLinkKey.create({ ifindex: 9 }));
+  bench.plane.store(tunnelLinks).update(key, bytesOf(TunnelLink.create()));
+  const arrive = (ingressIfindex: number, sourcePort: number): number => {
+    const ends = { source: '192.0.2.1', sourcePort, destination: VIP, destinationPort: 80 };
+    return bench.plane.receive(new NodeSkb(tcpFrame({ ...ends, flags: 'S' }), { ingressIfindex }));
+  };
+  expect([arrive(9, 1), arrive(3, 2)]).toEqual([TC_ACT_REDIRECT, TC_ACT_REDIRECT]);
+  bench.execute(set('ignore_tunneled', 1));
+  expect([arrive(9, 1), arrive(9, 3), arrive(3, 2)]).toEqual([TC_ACT_UNSPEC, TC_ACT_UNSPEC, TC_ACT_REDIRECT]);
+  expect(reason('tunneled')).toBe(2);
+});
+
+/** A router's word that the packet did not get through, to who had sent it. */
+function errorAbout(frame: Uint8Array): Uint8Array {
+  const quoted = frame.slice(14, 14 + 28);
+  const message = Uint8Array.from([3, 1, 0, 0, 0, 0, 0, 0, ...quoted]);
+  const sum = internetChecksum(message);
+  message.set([sum >> 8, sum & 255], 2);
+  const { source, destination } = parseFrame(frame);
+  return ipFrame({ source: destination, destination: source }, 1, message);
+}
+
+function reason(name: string): number {
+  const index = REASON_LIST.findIndex((each) => each.name === name);
+  const [value] = bench.plane.store(reasons).lookupPerCpu(new Uint8Array(Uint32Array.of(index).buffer));
+  return Number(Count.on(value!).packets);
+}
 
 test('a one-packet service schedules every packet and keeps none', () => {
   const settings = serviceSettings('rr', { onePacket: true });

@@ -3,6 +3,8 @@ import { bytesOf, htons, ntohs, type View } from '@ipvsd/bpf';
 import {
   AF_INET,
   AF_INET6,
+  IDLE_RESETS,
+  IDLE_SECONDS,
   SERVICE_ONE_PACKET,
   SERVICE_PERSISTENT,
   ServiceKey,
@@ -87,6 +89,8 @@ export function storeSettings(
   bytes.fill(0);
   if (family === 'ipv4') bytes.set(addressBytes(ipv4FromNumber(mask)));
   else for (let bit = 0; bit < mask; bit++) bytes[bit >> 3]! |= 0x80 >> (bit & 7);
+  const { idle } = settings;
+  service.idleRule = idle === undefined ? 0 : (idle.timeoutSeconds | (idle.reset ? IDLE_RESETS : 0)) >>> 0;
   service.engine = Math.max(0, ENGINES.indexOf(settings.persistenceEngine as 'sip' | null));
 }
 
@@ -100,6 +104,9 @@ export function loadSettings(service: StoredService, family: Family, schedulers:
     persistence: persistent ? { timeoutSeconds: service.timeout, netmask } : null,
     persistenceEngine: ENGINES[service.engine] ?? null,
     onePacket: (service.flags & SERVICE_ONE_PACKET) !== 0,
+    ...(service.idleRule !== 0 && {
+      idle: { timeoutSeconds: service.idleRule & IDLE_SECONDS, reset: service.idleRule >= IDLE_RESETS },
+    }),
   };
 }
 

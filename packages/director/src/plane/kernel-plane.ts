@@ -35,9 +35,14 @@ import {
   Peer,
   PeerKey,
   peers,
+  reservedFor,
   server,
   start,
   sweep,
+  TUNNEL_KINDS,
+  TunnelLink,
+  TunnelLinkKey,
+  tunnelLinks,
   zero,
 } from '@ipvsd/ipvs';
 import {
@@ -115,7 +120,7 @@ export class KernelPlane implements Plane {
 
   #load(maxConnections: number): void {
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
-    const sizes = sizesFor(maxConnections);
+    const sizes = sizesFor(maxConnections + reservedFor(maxConnections));
     const collection = loadCollection(compiledPrograms(), { pinTo: this.folder, maxEntries: sizes });
     for (const definition of USER_MAPS) {
       const map = KernelMap.create(specOf(definition));
@@ -132,7 +137,8 @@ export class KernelPlane implements Plane {
 
   /** Connections that its maps were made for. */
   get maxConnections(): number {
-    return this.store(connections).maxEntries;
+    const { maxEntries } = this.store(connections);
+    return maxEntries - Math.floor(maxEntries / 17);
   }
 
   store(definition: MapDefinition): MapStore {
@@ -176,6 +182,7 @@ export class KernelPlane implements Plane {
       const fresh = links.filter(({ ifindex }) => !attached.has(ifindex));
       for (const { ifindex } of fresh) this.#attachTo(ifindex);
       this.#noteLocalPeers(routes.links());
+      this.#noteTunnels(routes.links());
       return fresh.map(({ name }) => name);
     });
   }
@@ -189,6 +196,18 @@ export class KernelPlane implements Plane {
       if (!stale.delete(ifindex)) store.update(bytesOf(PeerKey.create({ ifindex })), bytesOf(Peer.create()));
     }
     for (const ifindex of stale) store.delete(bytesOf(PeerKey.create({ ifindex })));
+  }
+
+  /** Tells the data plane on which interfaces packets arrive that came in a tunnel. */
+  #noteTunnels(links: readonly Link[]): void {
+    const store = this.store(tunnelLinks);
+    const tunnels = links.filter(({ kind }) => kind !== undefined && TUNNEL_KINDS.includes(kind));
+    const stale = new Set([...store.entries()].map(([key]) => TunnelLinkKey.on(key).ifindex));
+    for (const { ifindex } of tunnels) {
+      if (!stale.delete(ifindex))
+        store.update(bytesOf(TunnelLinkKey.create({ ifindex })), bytesOf(TunnelLink.create()));
+    }
+    for (const ifindex of stale) store.delete(bytesOf(TunnelLinkKey.create({ ifindex })));
   }
 
   #attachTo(ifindex: number): void {
@@ -252,12 +271,14 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot and a local end for each. */
-const sizesFor = (maxConnections: number): Record<string, number> => ({
-  connections: maxConnections,
-  free_slots: maxConnections,
-  local_ends: maxConnections,
-  flows4: 2 * maxConnections,
+/** Two flows a connection, a record of sequence numbers for each direction, a free slot and a local end. */
+const sizesFor = (entries: number): Record<string, number> => ({
+  connections: entries,
+  adjustments: 2 * entries,
+  free_slots: entries,
+  local_ends: entries,
+  idle_rules: entries,
+  flows4: 2 * entries,
 });
 
 function specOf(definition: MapDefinition): MapSpec {

@@ -11,6 +11,7 @@ import {
   engineData,
   Population,
   population,
+  reservedFor,
   Settings,
   settings,
   TICK_NS,
@@ -35,6 +36,7 @@ import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
+import { writeHelpedPorts } from './helper-table.ts';
 import { writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
@@ -154,10 +156,14 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   writeSettings(document: Document = readDocument(this.plane.store(registry)), maxConnections?: number): void {
     const store = this.plane.store(settings);
     const s = Settings.on(store.lookup(KEY)!);
-    if (maxConnections !== undefined) s.maxConnections = maxConnections;
+    if (maxConnections !== undefined) {
+      s.maxConnections = maxConnections;
+      s.reservedConnections = reservedFor(maxConnections);
+    }
     s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
     fillSettings(s, sysctlsOf(document), document);
     store.update(KEY, bytesOf(s));
+    writeHelpedPorts(this.plane, sysctlsOf(document));
   }
 
   #ticks(): number {

@@ -9,8 +9,10 @@ import {
   population,
   REASON_LIST,
   reasons,
+  reservedFor,
   Settings,
   settings,
+  start,
   sweep,
   tcpFrame,
   ticksOf,
@@ -26,6 +28,11 @@ const SERVICE: ServiceId = { kind: 'address', family: 'ipv4', protocol: 'tcp', a
 const CLIENT_ADDRESS = 14 + 12;
 const CLIENT_PORT = 14 + 20;
 const FLAGS = 14 + 20 + 13;
+/** 30 is what the flood is to be stood for; here it is short. */
+const FLOOD_SECONDS = Number(process.env['FLOOD_SECONDS'] ?? 3);
+/** Numbers of clients whose addresses differ. */
+const CLIENTS_APART = 256;
+const FLOODING = 1 << 27;
 const SYN = 2;
 const ACK = 16;
 
@@ -61,12 +68,12 @@ function open(maxConnections: number): void {
 }
 
 /** A packet of client number `client`: 24 bits of address, ten thousand ports each. */
-function send(client: number, flags: number): number {
+function send(client: number, flags: number, port = 1): number {
   frame[CLIENT_ADDRESS + 1] = 16 + ((client >>> 24) & 15);
   frame[CLIENT_ADDRESS + 2] = (client >>> 16) & 255;
   frame[CLIENT_ADDRESS + 3] = (client >>> 8) & 255;
   frame[CLIENT_PORT] = 4 + (client & 127);
-  frame[CLIENT_PORT + 1] = (client & 128) | 1;
+  frame[CLIENT_PORT + 1] = (client & 128) | port;
   frame[FLAGS] = flags;
   return plane.program(ingress.name).testRun({ data: frame, context }).retval;
 }
@@ -153,6 +160,58 @@ describeKernel('the connection table', () => {
       for (let client = 0; client < most; client++) expect(send(client, ACK)).toBe(TC_ACT_REDIRECT);
     });
     expect(alive()).toBe(most);
+  });
+
+  test(`stands a flood of SYNs for ${FLOOD_SECONDS} s`, { timeout: (FLOOD_SECONDS + 60) * 1000 }, () => {
+    const most = 4096;
+    const known = 100;
+    open(most);
+    director.execute({
+      kind: 'editService',
+      service: SERVICE,
+      settings: {
+        scheduler: 'rr',
+        schedulerFlags: 0,
+        persistence: { timeoutSeconds: 600, netmask: 0xffff_ffff },
+        persistenceEngine: null,
+        onePacket: false,
+      },
+    });
+    inside(() => {
+      // The kernel's own clock and timer from here on.
+      setClock(0);
+      plane.call(start, start.context.create());
+      const established: number[] = [];
+      for (let client = 0; client < known; client++) {
+        established.push(CLIENTS_APART * client);
+        send(CLIENTS_APART * client, SYN);
+        expect(send(CLIENTS_APART * client, ACK)).toBe(TC_ACT_REDIRECT);
+      }
+      let flooding = 0;
+      let lost = 0;
+      let refused = 0;
+      let opened = 0;
+      const began = performance.now();
+      for (let round = 0; performance.now() - began < FLOOD_SECONDS * 1000; round++) {
+        for (let i = 0; i < 1000; i++) send(FLOODING + Math.floor(Math.random() * 2 ** 27), SYN);
+        flooding += 1000;
+        // An established connection goes on, and its client opens one more, as often as their share of the reserve allows.
+        const client = established[round % known]!;
+        if (send(client, ACK) !== TC_ACT_REDIRECT) lost++;
+        if (opened >= 2 * known) continue;
+        opened++;
+        const port = 2 + Math.floor(opened / known);
+        if (send(client, SYN, port) !== TC_ACT_REDIRECT || send(client, ACK, port) !== TC_ACT_REDIRECT) refused++;
+      }
+      const full = counted('tableFull');
+      console.log(
+        `flood: ${flooding} SYNs in ${FLOOD_SECONDS} s, ${full} found the table full, ${opened} opened meanwhile`,
+      );
+      expect({ lost, refused }).toEqual({ lost: 0, refused: 0 });
+      expect(opened).toBeGreaterThan(known);
+      expect(full).toBeGreaterThan(flooding / 2);
+      expect(alive()).toBeLessThanOrEqual(most + reservedFor(most));
+    });
   });
 
   test('takes new connections again after a flood of SYNs has run out', () => {

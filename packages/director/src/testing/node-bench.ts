@@ -1,6 +1,16 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
-import { answerOnLink, BPF_FIB_LOOKUP_SRC, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
-import { Count, type ParsedFrame, parseFrame, REASON_LIST, reasons, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import {
+  Count,
+  type ParsedFrame,
+  parseFrame,
+  REASON_LIST,
+  reasons,
+  reservedFor,
+  sweep,
+  tcpFrame,
+  udpFrame,
+} from '@ipvsd/ipvs';
 import type { Command } from '../command.ts';
 import { plainTunnel, type RealServerSettings, type ServiceId, type ServiceSettings } from '../model.ts';
 import { MapDirector } from '../plane/map-director.ts';
@@ -28,28 +38,30 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
-/** BPF_FIB_LKUP_RET_NOT_FWDED */
-const NOT_FOUND = 4;
-
 export class NodeBench {
   now = 10n ** 12n;
   readonly plane: NodePlane;
   readonly director: MapDirector;
 
-  constructor(random: () => number = () => 4, maxConnections = 32_768) {
+  /** `route`: what the kernel says of ways, as bpf_fib_lookup does. */
+  constructor(
+    random: () => number = () => 4,
+    maxConnections = 32_768,
+    route: (parameters: Uint8Array, flags: number) => number = (parameters) => answerOnLink(parameters, 2),
+  ) {
+    const entries = maxConnections + reservedFor(maxConnections);
     this.plane = new NodePlane({
       now: () => this.now,
       random,
-      // A kernel that names no preferred source.
-      route: (parameters, flags) => ((flags & BPF_FIB_LOOKUP_SRC) === 0 ? answerOnLink(parameters, 2) : NOT_FOUND),
+      route,
       maxEntries: {
-        connections: maxConnections,
+        connections: entries,
         servers: 4096,
         traffic: 4096,
         loads: 4096,
         opened: 4096,
-        free_slots: maxConnections,
-        local_ends: maxConnections,
+        free_slots: entries,
+        local_ends: entries,
       },
     });
     this.director = new MapDirector(this.plane);

@@ -21,8 +21,22 @@ export const TEMPLATE = 0x1000;
 export const ONE_PACKET = 0x2000;
 /** Ours: the real server's address is of the other family (tunnels). */
 export const OTHER_FAMILY = 0x0100_0000;
+/** Ours: the port of its real server, and so the virtual one, is not known yet (expected.ts). */
+export const NO_SERVER_PORT = 0x0400_0000;
+/** Either port is not known yet. */
+export const UNKNOWN_PORT = NO_CLIENT_PORT + NO_SERVER_PORT;
+/** Ours: its sequence numbers are others than their senders', see forward/sequence.ts. Set only before packets find it. */
+export const ADJUSTED = 0x0200_0000;
+/** Ours: the number of its helper in three bits (helper/helper.ts), 0 for none. */
+export const HELPER_SHIFT = 28;
+export const HELPER_UNIT = 2 ** HELPER_SHIFT;
+export const HELPER_MASK = 0x7000_0000;
+/** One test for established packets: either of them takes a packet into the stage altered.ts. */
+export const ALTERED = ADJUSTED + HELPER_MASK;
 /** Ours: a template that a persistence engine finds (engine/engine.ts). */
 export const OF_ENGINE = 0x0080_0000;
+/** Ours: its service says how long it may be silent, and what follows then (connection/idle.ts). */
+export const HAS_IDLE_RULE = 0x0020_0000;
 /** Ours: the client's packets find another connection by now; only the real server's find this one. */
 export const SUPERSEDED = 0x0040_0000;
 
@@ -54,7 +68,7 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
-  /** Its own number, for what lies beside it (connection/local-end.ts). */
+  /** Its own number, for what lies beside it (connection/idle.ts, connection/local-end.ts). */
   number: u32,
   /** Back to the client. */
   route: Route,
@@ -62,6 +76,11 @@ export const Connection = struct('connection', {
 export type Connection = ViewOf<typeof Connection>;
 
 export const MAX_CONNECTIONS = 262_144;
+/**
+ * Places beyond the limit: for connections of clients whose template is assured, that is who have been here and have had a
+ * connection. A flood of unknown ones fills the table to its limit and no further.
+ */
+export const reservedFor = (maxConnections: number): number => maxConnections >>> 4;
 
 export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS });
 
@@ -73,18 +92,22 @@ export const Population = struct('population', {
   highest: u32,
   /** Connections in the table now. */
   alive: u32,
+  /** Of these, expected ones of which a port is not known yet. */
+  expected: u32,
 });
 export const population = single('population', Population);
 
-/** A number for a new connection, or NONE when the table is full. */
-export function takeSlot(): u32 {
+/** A number for a new connection, or NONE when the table is full. `known`: of a client that may have the reserved places. */
+export function takeSlot(known: boolean): u32 {
+  const table = population.only;
+  const most = u32(settings.only.maxConnections + (known ? settings.only.reservedConnections : 0));
+  if (table.alive >= most) return NONE;
   const slot = stack(Slot);
   if (freeSlots.pop(slot) === 0) return slot.connection;
-  const table = population.only;
-  if (table.highest >= settings.only.maxConnections) return NONE;
+  if (table.highest >= most) return NONE;
   const fresh = atomicFetchAdd(table, 'highest', 1);
   // Two CPUs may both have seen room for one; the loser's number lies beyond the end and is never used.
-  return fresh < settings.only.maxConnections ? fresh : NONE;
+  return fresh < most ? fresh : NONE;
 }
 
 export function returnSlot(connection: u32): void {

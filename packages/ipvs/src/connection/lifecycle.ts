@@ -15,6 +15,7 @@ import {
   ASSURED,
   type Connection,
   connections,
+  HAS_IDLE_RULE,
   HASHED,
   METHOD_MASK,
   OF_ENGINE,
@@ -22,7 +23,9 @@ import {
   returnSlot,
   SUPERSEDED,
   TEMPLATE,
+  UNKNOWN_PORT,
 } from './connection.ts';
+import { announceEnd, endIdleRule } from './idle.ts';
 import { localEnds } from './local-end.ts';
 import type { Opening } from './opening.ts';
 
@@ -207,12 +210,14 @@ export function expire(c: Connection, index: u32): void {
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
   leave(c, index);
   if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);
   }
   const server = servers.at(c.server);
   if (server !== null) unbind(server, c);
+  if ((c.flags & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', -1);
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);
 }
@@ -265,6 +270,7 @@ export function fire(c: Connection, index: u32): boolean {
     c.timeout = BUSY_TIMEOUT;
     return false;
   }
+  if ((c.flags & HAS_IDLE_RULE) !== 0) announceEnd(c);
   expire(c, index);
   return true;
 }

@@ -1,5 +1,6 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
+import { altered } from '../altered.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { echo } from '../echo.ts';
@@ -22,6 +23,7 @@ import {
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
+  helpers,
   MASQUERADE,
   ORPHAN,
   OUTGOING,
@@ -93,4 +95,8 @@ export const masquerading = stages.set(
 export const echoing = stages.set(
   ECHO,
   tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
+);
+export const altering = helpers.set(
+  0,
+  tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
 );

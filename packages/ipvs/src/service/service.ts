@@ -53,8 +53,14 @@ export const Service = struct('service', {
   era: u32,
   /** How many local addresses it has (connection/local-end.ts). */
   locals: u32,
+  /** Seconds after which a silent connection goes, 0: as its protocol says; and IDLE_RESETS. */
+  idleRule: u32,
 });
 export type Service = ViewOf<typeof Service>;
+
+/** In `idleRule`, above its seconds: both ends are told with a RST when a TCP connection goes by silence. */
+export const IDLE_RESETS = 0x8000_0000;
+export const IDLE_SECONDS = 0x7fff_ffff;
 
 /** What a scheduler remembers between connections; each gives the words its own meaning. */
 export const ServiceState = struct('service_state', { cursor: u32, current: u32, maximum: u32, divisor: u32 });

@@ -4,6 +4,7 @@ import { sourceFrom } from '@ipvsd/load';
 import { createLog, type LogFormat } from '../daemon/log.ts';
 import { daemonPaths } from '../daemon/run-folder.ts';
 import { serve } from '../daemon/serve.ts';
+import { startResets } from './resets.ts';
 
 export interface RunOptions {
   readonly file: string;
@@ -29,11 +30,13 @@ export async function run(options: RunOptions, openDirector: () => Director): Pr
     ...(options.slowStart !== undefined && { slowStartMs: options.slowStart * 1000 }),
     ...(options.strict !== undefined && { strict: options.strict }),
   });
+  const resetting = startResets((error) => log.warn(error.message));
   await new Promise<void>((resolve) => {
     process.on('SIGHUP', () => serving.reload());
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
   log.info('Stopping');
+  resetting.stop();
   await serving.stop({ leave: options.leave ?? false });
 }

@@ -2,7 +2,15 @@
  * What an operator wrote, and nothing more: absent is absent. keepalived.conf and our own YAML both become drafts, and
  * `resolve` alone knows the defaults and what is handed down from virtual server to real server to check.
  */
-import type { Address, ForwardingMethod, Protocol, SyncDaemonSettings, Timeouts, Tunnel } from '@ipvsd/director';
+import type {
+  Address,
+  ForwardingMethod,
+  IdleRule,
+  Protocol,
+  SyncDaemonSettings,
+  Timeouts,
+  Tunnel,
+} from '@ipvsd/director';
 import type { Position } from '../conf/source.ts';
 import type {
   CheckKind,
@@ -81,6 +89,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   /** Local addresses of FULLNAT: the name of their group. */
   localGroup?: string;
   onePacket?: boolean;
+  /** Not keepalived's: seconds, and whether both ends are told. */
+  idle?: IdleRule;
   persistenceSeconds?: number;
   persistenceNetmask?: number;
   persistenceEngine?: string;

@@ -22,7 +22,7 @@ function outlineService(server: VirtualServer): string {
 }
 
 function outlineSettings({ settings, quorum, hysteresis, omega, haSuspend }: VirtualServer): string {
-  const { scheduler, schedulerFlags, persistence, onePacket } = settings;
+  const { scheduler, schedulerFlags, persistence, onePacket, idle } = settings;
   const words = [scheduler];
   if (schedulerFlags) words.push(`flags ${schedulerFlags}`);
   if (persistence) {
@@ -30,6 +30,8 @@ function outlineSettings({ settings, quorum, hysteresis, omega, haSuspend }: Vir
     words.push(`persistent ${timeoutSeconds} mask ${netmask > 128 ? ipv4FromNumber(netmask) : netmask}`);
   }
   if (onePacket) words.push('ops');
+  if (idle?.timeoutSeconds) words.push(`conn-timeout ${idle.timeoutSeconds}`);
+  if (idle?.reset) words.push('reset-at-expiry');
   if (quorum !== 1 || hysteresis !== 0) words.push(`quorum ${quorum} hysteresis ${hysteresis}`);
   if (omega) words.push('omega');
   if (haSuspend) words.push('ha_suspend');

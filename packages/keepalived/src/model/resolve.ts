@@ -107,6 +107,7 @@ function resolveVirtualServer(
       persistence: resolvePersistence(draft, services, name, complain),
       persistenceEngine: draft.persistenceEngine ?? null,
       onePacket: resolveOnePacket(draft, protocol, name, complain),
+      ...(draft.idle && { idle: draft.idle }),
     },
     realServers,
     localAddresses: resolveLocalAddresses(draft, drafts, services, realServers, name, complain),

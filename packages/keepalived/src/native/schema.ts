@@ -170,6 +170,12 @@ const service = z.strictObject({
     })
     .optional(),
   onePacket: z.boolean().optional(),
+  idle: z
+    .strictObject({
+      seconds: z.int().min(1).max(2_678_400).optional().describe('how long an established connection may be silent'),
+      reset: z.boolean().optional().describe('both ends of a TCP connection that goes by silence are told with a RST'),
+    })
+    .optional(),
   quorum: z.int().min(1).optional(),
   hysteresis: count.optional(),
   whenQuorumGained: command.optional(),

@@ -19,6 +19,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   drop_packet: ['0', '1', '3'],
   expire_nodest_conn: ['0', '1'],
   expire_quiescent_template: ['0', '1'],
+  ftp_ports: ['21', '21', '21,80,53', 'none'],
   ignore_tunneled: ['0', '1'],
   lblc_expiration: ['1', '30', '86400'],
   lblcr_expiration: ['1', '30', '86400'],
@@ -62,6 +63,7 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     persistence: persistent ? { timeoutSeconds: random.pick([1, 10, 100, 360]), netmask } : null,
     persistenceEngine: persistent && random.oneIn(4) ? 'sip' : null,
     onePacket: random.oneIn(8),
+    ...(random.oneIn(4) && { idle: { timeoutSeconds: random.below(100), reset: random.oneIn(2) } }),
   };
 }
 

@@ -5,6 +5,9 @@
 import { BPF_FIB_LOOKUP_SRC, bytesOf, type MapDefinition, NodeSkb } from '@ipvsd/bpf';
 import { type KernelMap, skbContext } from '@ipvsd/bpf/kernel';
 import {
+  ADJUSTED,
+  Adjustment,
+  adjustments,
   Connection,
   connections,
   defence,
@@ -14,6 +17,10 @@ import {
   flows4,
   flows6,
   followed,
+  helpedPorts,
+  IdleEnd,
+  idleEnds,
+  idleRules,
   ingress,
   localAddresses,
   localEnds,
@@ -25,6 +32,7 @@ import {
   REASON_LIST,
   ranges,
   reasons,
+  reservedFor,
   Settings,
   RealServer as StoredServer,
   Service as StoredService,
@@ -35,8 +43,11 @@ import {
   services,
   settings,
   sweep,
+  TunnelLink,
+  TunnelLinkKey,
   totalFigures,
   traffic,
+  tunnelLinks,
 } from '@ipvsd/ipvs';
 import {
   createNamespace,
@@ -60,6 +71,7 @@ import type { Plane } from '../plane.ts';
 import { MASQUERADED, OWN_ADDRESSES, SITES } from './site.ts';
 
 const MAX_CONNECTIONS = 512;
+const ENTRIES = MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS);
 const MTU = 1500;
 const KEY = new Uint8Array(4);
 const HASHES = [
@@ -69,9 +81,11 @@ const HASHES = [
   engineFlows,
   engineData,
   engineServers,
+  idleRules,
   followed,
   localities,
   localAddresses,
+  helpedPorts,
   masquerades,
   defence,
   population,
@@ -106,10 +120,12 @@ export class Worlds {
       random: () => 0,
       route: (parameters, flags) => this.#route(parameters, flags),
       maxEntries: {
-        connections: MAX_CONNECTIONS,
-        free_slots: MAX_CONNECTIONS,
-        local_ends: MAX_CONNECTIONS,
-        flows4: 2 * MAX_CONNECTIONS,
+        connections: ENTRIES,
+        free_slots: ENTRIES,
+        idle_rules: ENTRIES,
+        local_ends: ENTRIES,
+        adjustments: 2 * ENTRIES,
+        flows4: 2 * ENTRIES,
         traffic: 4096,
         servers: 4096,
       },
@@ -117,6 +133,9 @@ export class Worlds {
     const planes: readonly Plane[] = [this.#kernel, this.#node];
     this.#directors = planes.map((plane) => new MapDirector(plane));
     this.#marks = planes.map((plane) => new MarkTable(plane));
+    // Packets from real servers come in a tunnel, for ignore_tunneled.
+    const key = bytesOf(TunnelLinkKey.create({ ifindex: this.#links.server.ifindex }));
+    for (const plane of planes) plane.store(tunnelLinks).update(key, bytesOf(TunnelLink.create()));
     this.#masquerades = planes.map((plane) => new MasqueradeTable(plane));
     for (const director of this.#directors) director.writeSettings(undefined, MAX_CONNECTIONS);
   }
@@ -168,6 +187,23 @@ export class Worlds {
     }
   }
 
+  /** Sequence numbers of a connection become others than their senders', as if a helper had been at work. */
+  adjust(number: number, a: { readonly from: number; readonly before: number; readonly after: number }): void {
+    for (const plane of [this.#kernel, this.#node] satisfies Plane[]) {
+      const store = plane.store(connections);
+      const bytes = store.lookup(indexKey(number))!;
+      const c = Connection.on(bytes);
+      if (c.alive !== 1) return;
+      c.flags = (c.flags | ADJUSTED) >>> 0;
+      store.update(indexKey(number), bytes);
+      for (const direction of [0, 1]) {
+        plane
+          .store(adjustments)
+          .update(indexKey(2 * number + direction), bytesOf(Object.assign(Adjustment.create(), a)));
+      }
+    }
+  }
+
   /** What the timer does when it fires. */
   sweep(): void {
     for (const plane of [this.#kernel, this.#node] satisfies Plane[]) plane.call(sweep, sweep.context.create());
@@ -197,11 +233,12 @@ export class Worlds {
   // What is compared -----------------------------------------------------------------------------------------------
 
   compare(story: string): void {
-    this.#compareValues(connections, 0, MAX_CONNECTIONS, story, (bytes) => {
+    this.#compareValues(connections, 0, ENTRIES, story, (bytes) => {
       // What a free entry last held is nobody's.
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
-    this.#compareValues(localEnds, 0, MAX_CONNECTIONS, story);
+    this.#compareValues(localEnds, 0, ENTRIES, story);
+    this.#compareValues(adjustments, 0, 2 * ENTRIES, story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
       StoredServer.on(bytes).route.at = 0;
@@ -219,6 +256,7 @@ export class Worlds {
     }
     this.#compareCounts(traffic, given.servers, story);
     this.#compareCounts(reasons, 64, story);
+    this.#compareEnds(story);
     for (const lru of [followed, localities]) this.#relieve(lru);
   }
 
@@ -263,6 +301,17 @@ export class Worlds {
         total(plane.store(definition).lookupPerCpu(indexKey(i))),
       );
       expect(here, `${definition.name} ${i} after ${story}`).toEqual(there);
+    }
+  }
+
+  /** What is to be told of connections that went by silence; it is taken out. */
+  #compareEnds(story: string): void {
+    const node = this.#node.world.store(idleEnds);
+    const into = IdleEnd.create();
+    for (let there = true; there; ) {
+      there = node.pop(into) === 0;
+      const ours = (this.#kernel.store(idleEnds) as KernelMap).pop();
+      expect(ours && hex(ours), `idle_ends after ${story}`).toBe(there ? hex(bytesOf(into)) : null);
     }
   }
 
