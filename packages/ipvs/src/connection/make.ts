@@ -18,7 +18,7 @@ import {
   servers,
 } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
-import { now as clock, ticksOf } from '../settings.ts';
+import { now as clock, settings, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
   ASSURED,
@@ -41,7 +41,15 @@ import {
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import {
+  localEnds,
+  PROBES,
+  TELLS_BY_OPTION,
+  TELLS_BY_PROXY_1,
+  TELLS_NOT,
+  takeLocalEnd,
+  takePort,
+} from './local-end.ts';
 import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -59,16 +67,24 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
   const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
   const helped: u32 = method === METHOD_MASQ && !once ? helperOf(opening.protocol, opening.virtualPort) : 0;
+  const tells: u32 = fullnat && opening.protocol === IPPROTO_TCP ? wayToTell(service, helped) : TELLS_NOT;
+  const proxied = tells >= TELLS_BY_PROXY_1;
   const index = fill(
     opening,
     chosen,
     port,
-    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
+    (proxied ? ADJUSTED : 0) +
+      method +
+      INACTIVE +
+      unseen +
+      familyOf(server, opening) +
+      (once ? ONE_PACKET : 0) +
+      flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
-  if (helped !== 0) beginUnchanged(index);
+  if (helped !== 0 || proxied) beginUnchanged(index);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
@@ -81,6 +97,8 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       giveUp(c, index);
       return refused;
     }
+    const end = localEnds.at(index);
+    if (end !== null) end.tells = u8(tells & 3);
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
@@ -92,6 +110,12 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   bind(server);
   countConnection(chosen);
   return index;
+}
+
+/** How a real server is told of its client: as the service says, else by the option. A helper's own lines cannot wait for a header. */
+function wayToTell(service: Service, helped: u32): u32 {
+  if (service.proxy !== 0) return helped === 0 ? u32(service.proxy + TELLS_BY_OPTION) : TELLS_NOT;
+  return settings.only.addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
 }
 
 /** A helper may change the length of what TCP carries. */
@@ -123,6 +147,7 @@ export function makeMasqueraded(opening: Opening, source: Address6): u32 {
   assign(c.real, opening.virtual);
   assign(end.address, source);
   end.route.ifindex = 0;
+  end.tells = TELLS_NOT;
   const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
   if (!taken) {
     giveUp(c, index);

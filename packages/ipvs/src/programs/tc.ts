@@ -7,6 +7,7 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
@@ -30,6 +31,7 @@ import {
   OWN_TUNNEL,
   RELATED,
   stages,
+  TELL,
   TUNNEL,
   UNRELATED,
 } from '../stages.ts';
@@ -99,4 +101,8 @@ export const echoing = stages.set(
 export const altering = helpers.set(
   0,
   tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
+);
+export const telling = stages.set(
+  TELL,
+  tcProgram('ipvsd_tell', (skb) => byFamily(skb, tell)),
 );

@@ -192,8 +192,10 @@ function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number)
   const init = { ...ends, timeToLive: hops, tos: r.oneIn(10) ? r.pick([0xb9, 3, 0x10]) : 0 };
   if (protocol === 'tcp') {
     const payload = r.oneIn(12) ? ftpLine(r) : r.bytes(length);
-    const sequence = r.below(2 ** 32);
-    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: r.below(2 ** 32), payload });
+    // Small ones follow each other now and then, as those of a handshake do.
+    const number = (): number => (r.oneIn(2) ? r.below(3) : r.below(2 ** 32));
+    const sequence = number();
+    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: number(), payload });
     if (r.oneIn(8)) giveOptions(r, frame);
     return frame;
   }

@@ -31,6 +31,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   secure_tcp: ['0', '1', '3'],
   sloppy_sctp: ['0', '1'],
   sloppy_tcp: ['0', '1'],
+  toa_option: ['0', '254', '253'],
 };
 const INITIAL = new Map(describeSysctls().map(({ name, initial }) => [name, initial]));
 
@@ -63,6 +64,9 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     persistence: persistent ? { timeoutSeconds: random.pick([1, 10, 100, 360]), netmask } : null,
     persistenceEngine: persistent && random.oneIn(4) ? 'sip' : null,
     onePacket: random.oneIn(8),
+    ...(random.oneIn(3) && (id.kind === 'fwmark' || id.protocol === 'tcp')
+      ? { proxyProtocol: random.pick(['v1', 'v2'] as const) }
+      : {}),
     ...(random.oneIn(4) && { idle: { timeoutSeconds: random.below(100), reset: random.oneIn(2) } }),
   };
 }
