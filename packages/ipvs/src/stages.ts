@@ -27,6 +27,12 @@ export const ECHO = 14;
 /** Segments under FULLNAT that tell real servers of their clients, and the first ones (forward/tell.ts). */
 export const TELL = 15;
 
+export const LATER_FRAGMENT = 16;
+/** A fragment for which others have waited. */
+export const RELEASE = 17;
+/** What is too long in a tunnel. */
+export const SPLIT = 18;
+
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
   /** TUNNEL: number of the real server. */

@@ -7,9 +7,10 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { split } from '../forward/split.ts';
 import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
-import { firstFragment, fragment } from '../fragment.ts';
+import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
 import { outgoing } from '../outgoing.ts';
@@ -25,11 +26,14 @@ import {
   FRAGMENT,
   FULLNAT,
   helpers,
+  LATER_FRAGMENT,
   MASQUERADE,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
   RELATED,
+  RELEASE,
+  SPLIT,
   stages,
   TELL,
   TUNNEL,
@@ -90,6 +94,22 @@ export const fullnatting = stages.set(
   FULLNAT,
   tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );
+export const laterFragments = stages.set(
+  LATER_FRAGMENT,
+  tcProgram('ipvsd_laterfrag', (skb) => byFamily(skb, laterFragment)),
+);
+export const release = stages.set(
+  RELEASE,
+  tcProgram('ipvsd_release', (skb) => byFamily(skb, releasing)),
+);
+export const splitting = stages.set(
+  SPLIT,
+  tcProgram('ipvsd_split', (skb) => split(skb)),
+);
+export const altering = helpers.set(
+  0,
+  tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
+);
 export const masquerading = stages.set(
   MASQUERADE,
   tcProgram('ipvsd_masq', (skb) => byFamily(skb, masquerade)),
@@ -97,10 +117,6 @@ export const masquerading = stages.set(
 export const echoing = stages.set(
   ECHO,
   tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
-);
-export const altering = helpers.set(
-  0,
-  tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
 );
 export const telling = stages.set(
   TELL,

@@ -45,7 +45,7 @@ export class NodeFeedbackStage implements FeedbackStage {
     this.#plane = new NodePlane({
       now: () => BEGIN_NS + BigInt(Math.round(this.#time.now() * 1e6)),
       random: () => Math.floor(Math.random() * 2 ** 32),
-      route: (parameters) => answerOnLink(parameters, parameters[32] === 172 ? 1 : 2),
+      route: (parameters) => answerOnLink(parameters, 1),
     });
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);
