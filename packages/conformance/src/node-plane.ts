@@ -37,6 +37,7 @@ const MAX_ENTRIES: Readonly<Record<string, number>> = {
       .filter(({ type, maxEntries }) => /array|stack/i.test(type) && maxEntries > SMALL)
       .map(({ name }) => [name, SMALL]),
   ),
+  adjustments: 2 * SMALL,
 };
 
 /** Defence, estimator and the like want to be woken each second; when all is quiet, a minute at a time. */

@@ -15,13 +15,35 @@ import type { Difference, Result } from './report.ts';
 import { type MakePlane, Stage, splitArgs } from './stage.ts';
 import { describePacket, GRE, ICMP, ICMPV6, IPIP, IPV6_IN_IP, parsePacket, UDP } from './wire.ts';
 
+/** Conditions of FTP sessions that an excuse may be for. */
+function conditionsOf({ module = '', setup, desc = '' }: Flow): string[] {
+  const otherPort = module.includes('ports=') && setup.some((line) => /^-A -t \S+:(?!21 )\d+ /.test(line));
+  return otherPort && !desc.includes('connection tracking') ? ['FTP port without connection tracking'] : [];
+}
+
 /** A recorded flow. */
 export interface Flow {
   readonly name: string;
+  readonly desc?: string;
   readonly setup: readonly string[];
   readonly sysctls?: readonly (readonly [string, string | number])[];
   readonly files: Readonly<Partial<Record<Side, { readonly file: string }>>>;
   readonly conns?: readonly RecordedConnection[];
+  /** Of FTP sessions: what `modprobe` was called with, or "not loaded". */
+  readonly module?: string;
+  /** The table at stages of the session, in order; at which packets is not recorded. */
+  readonly snaps?: readonly { readonly when: string; readonly conns: readonly RecordedConnection[] }[];
+  /** `ipvsadm -Ln` at the end. */
+  readonly Ln?: string;
+}
+
+/** Ports that IPVS's module for FTP helps, where a recording says how it was loaded. */
+function helpedPorts(module: string): string {
+  if (module === 'not loaded') return 'none';
+  const found = /^ip_vs_ftp(?: ports=([0-9,]+))?$/.exec(module);
+  if (found === null)
+    throw new Error(`Cannot replay with module "${module}": must be "ip_vs_ftp [ports=...]" or "not loaded"`);
+  return found[1] ?? '21';
 }
 
 export interface ReplayOptions {
@@ -45,6 +67,7 @@ export async function replay(
       const refused = stage.sysctl(name, String(value));
       if (refused !== undefined) differ(0, `sysctl ${name}`, 'accepted', refused);
     }
+    if (flow.module !== undefined) stage.sysctl('ftp_ports', helpedPorts(flow.module));
     for (const line of flow.setup) {
       const { status, stderr } = await stage.ipvsadm(splitArgs(line));
       if (status !== 0) differ(0, `ipvsadm ${line}`, '0', `${status} ${stderr}`);
@@ -52,12 +75,30 @@ export async function replay(
     const captures = Object.entries(flow.files).map(([side, { file }]) => {
       return [side as Side, readPcap(recordings.bytes(file), file)] as const;
     });
-    differences.push(...new Replay(stage, captures).play());
-    const ours = [...stage.plane.director.connections()].map(recordedForm);
+    const snaps = [...(flow.snaps ?? [])];
+    const table = (): RecordedConnection[] => [...stage.plane.director.connections()].map(recordedForm);
+    const passSnaps = (): void => {
+      while (snaps[0] !== undefined && compareConnections(snaps[0].conns, table(), true).found.length === 0)
+        snaps.shift();
+    };
+    differences.push(...new Replay(stage, captures, passSnaps).play());
+    const ours = table();
+    for (const { when, conns } of snaps.slice(0, 1)) {
+      differ(
+        -1,
+        `a table as recorded "${when}"`,
+        JSON.stringify(conns),
+        `none in time; at the end ${JSON.stringify(ours)}`,
+      );
+    }
+    if (flow.Ln !== undefined) {
+      const { stdout } = await stage.ipvsadm(['-Ln']);
+      if (stdout !== flow.Ln) differ(-1, 'ipvsadm -Ln at the end', flow.Ln, stdout);
+    }
     for (const { what, expected, actual } of compareConnections(flow.conns ?? [], ours, true).found) {
       if (flow.conns !== undefined) differ(-1, what, expected, actual);
     }
-    return { topic, scenario: flow.name, differences };
+    return { topic, scenario: flow.name, differences, ops: conditionsOf(flow) };
   } finally {
     stage.close();
   }
@@ -101,10 +142,13 @@ class Replay {
   readonly #stage: Stage;
   readonly #captures: readonly Capture[];
   readonly #differences: Difference[] = [];
+  /** Asked before and after each frame that goes in. */
+  readonly #look: () => void;
   #event = 0;
 
-  constructor(stage: Stage, captures: readonly (readonly [Side, readonly CapturedFrame[]])[]) {
+  constructor(stage: Stage, captures: readonly (readonly [Side, readonly CapturedFrame[]])[], look: () => void) {
     this.#stage = stage;
+    this.#look = look;
     this.#captures = captures.map(([side, frames]) => ({ side, frames, next: 0, out: [] }));
     stage.network.watch((packet, side, direction) => {
       if (direction === 'out') this.#captures.find((capture) => capture.side === side)?.out.push(packet);
@@ -123,8 +167,10 @@ class Replay {
       from.next++;
       if (cameIn(frame)) {
         this.#stage.clock.advanceTo(Math.max(this.#stage.clock.now, Math.round(frame.time - start)));
+        this.#look();
         this.#stage.network.toDirector(frame.bytes.slice(14), from.side);
         this.#stage.clock.settle();
+        this.#look();
       } else {
         this.#differ(`frame out on the ${from.side} side`, describePacket(frame.bytes.slice(14)), 'nothing');
       }

@@ -22,6 +22,7 @@ export * from './plane/kernel-director.ts';
 export * from './plane/kernel-plane.ts';
 export * from './plane/map-director.ts';
 export * from './plane/mark-table.ts';
+export * from './plane/masquerade-table.ts';
 export * from './plane/node-plane.ts';
 export * from './plane/plane.ts';
 export { ResetSender } from './plane/reset-sender.ts';
@@ -36,4 +37,10 @@ export {
 } from './reconcile.ts';
 export { type Applied, apply, emptyTable, type ServiceTable, TableDraft } from './service-table.ts';
 export { runningDaemon } from './sync-daemon.ts';
-export { acceptSysctl, defaultSysctls, describeSysctls, isReadOnlySysctl, type SysctlDescription } from './sysctls.ts';
+export {
+  acceptSysctl,
+  defaultSysctls,
+  describeSysctls,
+  isReadOnlySysctl,
+  type SysctlDescription,
+} from './sysctls.ts';

@@ -9,6 +9,7 @@ import { type Address, addressKind, familyOf } from './address.ts';
 import type { Command, EditServer, EditService } from './command.ts';
 import type { Environment } from './environment.ts';
 import { DirectorError, type ErrorCode } from './errors.ts';
+import { clashOf } from './helped-ports.ts';
 import {
   type IdleRule,
   noFigures,
@@ -256,6 +257,11 @@ export class TableDraft {
   #setSysctl(name: string, value: string): DirectorError | undefined {
     const text = acceptSysctl(name, value, this.#sysctls.get(name) ?? '');
     if (text instanceof DirectorError) return text;
+    const clash = clashOf(name, text, this.#sysctls);
+    if (clash !== undefined) {
+      const { port, setting } = clash;
+      return new DirectorError('EINVAL', `Cannot set ${name} to "${value}": ${port} is in ${setting}, must be in one`);
+    }
     this.#sysctls = new Map(this.#sysctls).set(name, text);
     return undefined;
   }

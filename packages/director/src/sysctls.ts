@@ -1,8 +1,11 @@
 /**
- * The settings of /proc/sys/net/ipv4/vs: names, defaults, a sentence each, and which texts each takes. Values are kept as the text a
- * reader of the file would see, since that is what operators write down and scripts compare.
+ * The settings of /proc/sys/net/ipv4/vs, and those of helpers, which the kernel has as parameters of modules: names, defaults, a
+ * sentence each, and which texts each takes. Values are kept as the text a reader of the file would see, since that is what operators
+ * write down and scripts compare.
  */
+import { HELPERS } from '@ipvsd/ipvs';
 import { DirectorError, type ErrorCode } from './errors.ts';
+import { formatPorts, MOST_PORTS, portSetting, readPorts } from './helped-ports.ts';
 
 /** A setting as it is shown to operators. */
 export interface SysctlDescription {
@@ -110,7 +113,16 @@ const unsignedLong = (initial: string): Kind => ({
   },
 });
 
-const sysctls: Readonly<Record<string, Sysctl>> = {
+const ports = (initial: readonly number[]): Kind => ({
+  initial: formatPorts(initial),
+  takes: `none, or at most ${MOST_PORTS} ports such as 21,2121`,
+  accept: (text) => {
+    const found = readPorts(text);
+    return found && formatPorts(found);
+  },
+});
+
+const own: Readonly<Record<string, Sysctl>> = {
   am_droprate: effective(integer('10'), 'In mode 3 of drop_packet every how many first packets one is dropped.'),
   amemthresh: effective(
     integer('1024'),
@@ -186,6 +198,15 @@ const sysctls: Readonly<Record<string, Sysctl>> = {
   sync_threshold: kept(syncThreshold, 'Two numbers T and P: a connection is synced at its T-th packet of every P.'),
   sync_version: kept(between('1', 0, 1), 'Format of sync messages: 1, or 0 for the oldest peers.'),
 };
+
+const ofHelpers = HELPERS.map(({ name, ports: initial, helps }): [string, Sysctl] => [
+  portSetting(name),
+  ours(ports(initial), `Ports of virtual services whose connections under NAT are helped: ${helps}.`),
+]);
+
+const sysctls: Readonly<Record<string, Sysctl>> = Object.fromEntries(
+  [...Object.entries(own), ...ofHelpers].sort(([a], [b]) => (a < b ? -1 : 1)),
+);
 
 export function defaultSysctls(): ReadonlyMap<string, string> {
   return new Map(Object.entries(sysctls).map(([name, sysctl]) => [name, sysctl.initial]));

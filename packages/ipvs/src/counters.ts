@@ -89,6 +89,11 @@ export const REASONS = {
     'portless',
     'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
   ),
+  unmasqueraded: reason(
+    'drop',
+    'unmasqueraded',
+    'A packet of a masqueraded host to the outside that neither belongs to a connection nor may open one: nobody out there could answer it.',
+  ),
   serverGone: reason(
     'drop',
     'serverGone',
@@ -129,6 +134,16 @@ export const REASONS = {
     'drop',
     'orphan',
     'A packet from a real server whose connection is gone; nat_icmp_send is set, so the real server is told.',
+  ),
+  unread: reason(
+    'pass',
+    'unread',
+    'What a helper would have to change is cut off by the end of its packet or not as its protocol has it; the packet goes on as it is.',
+  ),
+  unexpected: reason(
+    'pass',
+    'unexpected',
+    'A connection that a helper read of could not be entered: the table is full, or its ports are in use; the packet goes on as it is.',
   ),
   corrupt: reason(
     'drop',

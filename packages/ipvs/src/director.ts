@@ -4,10 +4,11 @@
  * A packet that is none of ours leaves here untouched (TC_ACT_UNSPEC) and goes on to the host.
  */
 import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
-import { type Connection, NO_OUTPUT } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, type Connection, NO_OUTPUT } from './connection/connection.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
-import { type Family, IPV4, IPV6, REQUEST } from './family.ts';
+import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
 import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
@@ -76,9 +77,16 @@ function journey(skb: Skb, family: Family): number {
     const index = flow.connection;
     const c = connectionAt(index, clock());
     if (c !== null) {
-      if (flow.direction !== REQUEST) return reply(skb, family, ip, ports, transport, c, event, protocol);
+      const plain = (c.flags & ALTERED) === 0;
+      if (flow.direction !== REQUEST) {
+        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol);
+        return toAltered(skb, c, REPLY);
+      }
       const fate = fateOf(c, event);
-      if (fate === GOES_ON) return request(skb, family, ip, ports, transport, c, event, protocol);
+      if (fate === GOES_ON) {
+        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol);
+        return toAltered(skb, c, REQUEST);
+      }
       if (fate === FINISHED) expireSoon(c, index);
       else expire(c, index);
     }

@@ -96,6 +96,8 @@ export const IPV4 = {
   icmp: IPPROTO_ICMP,
   /** Unreachable, source quench, time exceeded: errors that are about a connection. */
   isError: (type: u8): boolean => type === 3 || type === 4 || type === 11,
+  echoRequest: 8 as number,
+  echoReply: 0 as number,
   /** What goes before an ICMP message of that length where its checksum is made: nothing. */
   icmpSum: (_ip: Header4, _length: u32): number => 0,
   tos: (ip: Header4): u8 => ip.tos,
@@ -152,6 +154,8 @@ export const IPV6: Family = {
     raw(ip.destination.d),
   icmp: IPPROTO_ICMPV6,
   isError: (type: u8): boolean => type < 128,
+  echoRequest: 128,
+  echoReply: 129,
   icmpSum: (ip: Header6, length: u32): number =>
     raw(ip.source.a) +
     raw(ip.source.b) +

@@ -2,8 +2,10 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32 } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32, type ViewOf } from '@ipvsd/bpf';
+import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
+import { takeExpected } from './connection/expected.ts';
 import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
 import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
@@ -11,14 +13,14 @@ import { dropsFirstPacket } from './defence.ts';
 import { findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
-import { orphaned } from './orphan.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from './packet/headers.ts';
+import { unclaimed } from './masquerade.ts';
+import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, type Ipv4, Ports } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, ENGINE, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, FRAGMENT, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
@@ -44,14 +46,24 @@ export function firstPacket(skb: Skb, family: Family): number {
   opening.family = family.number;
   family.widen(opening.client, ip.source);
   family.widen(opening.virtual, ip.destination);
+  const expected = takeExpected(family, opening);
+  if (expected !== NONE) return welcome(skb, family, ip, expected);
   return admit(skb, opening, plan, mayOpen(protocol, eventOf(skb, protocol, transport)));
+}
+
+/** The first packet of a connection that was waited for goes on as all of its packets. */
+function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u32): number {
+  if (family.isFragmented(ip)) return tailCall(skb, stages, FRAGMENT);
+  const c = connections.at(expected >>> 1);
+  if (c === null) return because(REASONS.corrupt);
+  return toAltered(skb, c, expected & 1);
 }
 
 /** The packet asks for what `opening` says; `opens`: it may open a connection. */
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return orphaned(skb);
+  if (service === null) return unclaimed(skb, opens);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
   if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);

@@ -19,7 +19,8 @@ import {
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
-import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -109,6 +110,7 @@ export function firstFragment(skb: Skb, family: Family): number {
   if (c === null) return tailCall(skb, stages, FIRST_PACKET);
   const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now });
   followed.update(key, entry, ANY);
+  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, towards);
   if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol);
   return reply(skb, family, ip, ports, at, c, event, protocol);
 }
@@ -153,8 +155,10 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
   const server = servers.at(c.server);
-  if (server === null) return because(REASONS.bypassed);
   const method = c.flags & METHOD_MASK;
+  if (server === null) {
+    return method === METHOD_FULLNAT ? followOutside(skb, family, c, towardsServer) : because(REASONS.bypassed);
+  }
   const available = (server.flags & SERVER_AVAILABLE) !== 0;
   if (available) countMore(c.server, u32(skb.len - family.transport(ip)), !towardsServer);
   const fullnat = method === METHOD_FULLNAT;
@@ -181,6 +185,22 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   }
   family.finish(ip, changed);
   return sendTo(skb, family, server.route);
+}
+
+/** Of a masqueraded host, or to it. */
+function followOutside(skb: Skb, family: Family, c: Connection, outwards: boolean): number {
+  const ip = skb.header(family.Header, ETHERNET);
+  const end = localEnds.at(c.number);
+  if (ip === null || end === null) return because(REASONS.corrupt);
+  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
+  if (outwards) {
+    if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
+    family.finish(ip, readdress(family, ip, SOURCE, end.address));
+    return sendTo(skb, family, end.route);
+  }
+  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
+  family.finish(ip, readdress(family, ip, DESTINATION, c.client));
+  return sendTo(skb, family, c.route);
 }
 
 /** How the header's sum changes by it. */

@@ -18,11 +18,16 @@ export {
 } from './engine/engine.ts';
 export * from './family.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
+export * from './forward/sequence.ts';
 export { followed } from './fragment.ts';
 export * from './frame/frame.ts';
+export * from './helper/index.ts';
+export * from './helper/ports.ts';
+export { MASQUERADE_KEY_BITS, Masquerade, MasqueradeKey, masquerades } from './masquerade.ts';
 export * from './packet/address.ts';
 export * from './packet/headers.ts';
 export * from './programs/control.ts';
+export * from './programs/helpers.ts';
 export { clamping, decapsulating } from './programs/real-server.ts';
 export * from './programs/schedulers.ts';
 export * from './programs/tc.ts';

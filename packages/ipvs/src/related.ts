@@ -28,8 +28,8 @@ import {
   servers,
 } from './service/service.ts';
 import { countIn, countOut } from './service/statistics.ts';
-import { now as clock } from './settings.ts';
-import { OWN_TUNNEL, stages, UNRELATED } from './stages.ts';
+import { now as clock, settings } from './settings.ts';
+import { ECHO, OWN_TUNNEL, stages, UNRELATED } from './stages.ts';
 
 /** The stage. */
 export function related(skb: Skb, family: Family): number {
@@ -40,7 +40,7 @@ export function related(skb: Skb, family: Family): number {
   const at = family.transport(ip);
   const icmp = skb.header(Icmp, at);
   if (icmp === null) return because(REASONS.truncated);
-  if (!family.isError(icmp.type)) return TC_ACT_UNSPEC;
+  if (!family.isError(icmp.type)) return echoes(skb);
   const quoted = skb.header(family.Header, at + ICMP);
   if (quoted === null) return because(REASONS.truncated);
   if (!family.isValid(quoted)) return because(REASONS.malformed);
@@ -65,14 +65,19 @@ export function related(skb: Skb, family: Family): number {
     }
   } else if (protocol === IPPROTO_ESP || protocol === IPPROTO_AH) {
     return TC_ACT_UNSPEC;
+  } else if (protocol === family.icmp) {
+    return echoes(skb);
   }
   return tailCall(skb, stages, family.number === AF_INET ? OWN_TUNNEL : UNRELATED);
 }
 
+/** Echo, and errors about it, are the director's business only where hosts are masqueraded. */
+const echoes = (skb: Skb): number => (settings.only.masquerades === 0 ? TC_ACT_UNSPEC : tailCall(skb, stages, ECHO));
+
 function toServer(skb: Skb, family: Family, c: Connection): number {
   const server = servers.at(c.server);
   const method = c.flags & METHOD_MASK;
-  if (server === null) return because(REASONS.bypassed);
+  if (server === null) return method === METHOD_FULLNAT ? toOutside(skb, family, c) : because(REASONS.bypassed);
   const translates = method === METHOD_MASQ || method === METHOD_FULLNAT;
   const checked = !translates || hasRightChecksum(skb, family);
   if (!checked) return because(REASONS.badChecksum);
@@ -97,6 +102,18 @@ function toServer(skb: Skb, family: Family, c: Connection): number {
   return finish(skb, family, changed) ? sendTo(skb, family, server.route) : because(REASONS.truncated);
 }
 
+/** From a masqueraded host, or from a router on the way to it. */
+function toOutside(skb: Skb, family: Family, c: Connection): number {
+  const ip = skb.header(family.Header, ETHERNET);
+  const end = localEnds.at(c.number);
+  if (ip === null || end === null) return because(REASONS.corrupt);
+  if (!hasRightChecksum(skb, family)) return because(REASONS.badChecksum);
+  if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
+  if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
+  const changed = readdress(skb, family, SOURCE, DESTINATION, end.address, end.port);
+  return finish(skb, family, changed) ? sendTo(skb, family, end.route) : because(REASONS.truncated);
+}
+
 function toClient(skb: Skb, family: Family, c: Connection): number {
   const method = c.flags & METHOD_MASK;
   const fullnat = method === METHOD_FULLNAT;
@@ -108,13 +125,15 @@ function toClient(skb: Skb, family: Family, c: Connection): number {
   const server = servers.at(c.server);
   if (server !== null && (server.flags & SERVER_AVAILABLE) !== 0) countOut(c.server, u32(skb.len - ETHERNET));
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  let changed: u32 = readdress(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort);
+  let changed: u32 = 0;
+  // A masqueraded host hears from whom the error is; clients know only the virtual service.
+  if (server !== null) changed = readdress(skb, family, SOURCE, DESTINATION, c.virtual, c.virtualPort);
   if (fullnat) changed = fold32(changed + readdress(skb, family, DESTINATION, SOURCE, c.client, c.clientPort));
   return finish(skb, family, changed) ? sendTo(skb, family, c.route) : because(REASONS.truncated);
 }
 
 /** Whether the ICMP message is all there and its checksum is right. */
-function hasRightChecksum(skb: Skb, family: Family): boolean {
+export function hasRightChecksum(skb: Skb, family: Family): boolean {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return false;
   const at = family.transport(ip);
@@ -145,7 +164,7 @@ function readdress(skb: Skb, family: Family, side: Side, other: Side, to: Addres
 }
 
 /** A message with new addresses: one hop less, and its checksums made anew. */
-function finish(skb: Skb, family: Family, difference: u32): boolean {
+export function finish(skb: Skb, family: Family, difference: u32): boolean {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return false;
   const at = family.transport(ip);

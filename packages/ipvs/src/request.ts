@@ -4,16 +4,17 @@
  * in: a packet and the connection it belongs to; out: the verdict, with the packet rewritten and a next hop chosen.
  */
 import { type Skb, u32, type ViewOf } from '@ipvsd/bpf';
-import { type Connection, HAS_IDLE_RULE, NO_OUTPUT } from './connection/connection.ts';
+import { type Connection, HAS_IDLE_RULE, METHOD_MASK, NO_OUTPUT } from './connection/connection.ts';
 import { noteRequest } from './connection/idle.ts';
 import { changeState, rearm } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
-import type { Family } from './family.ts';
+import { type Family, REQUEST } from './family.ts';
 import { forward } from './forward/forward.ts';
+import { enterFullnat } from './forward/fullnat.ts';
 import { ETHERNET, type Ipv4, type Ports } from './packet/headers.ts';
 import { nextState } from './protocol/index.ts';
 import { INPUT, INPUT_ONLY } from './protocol/protocol.ts';
-import { SERVER_AVAILABLE, servers } from './service/service.ts';
+import { METHOD_FULLNAT, SERVER_AVAILABLE, servers } from './service/service.ts';
 import { countIn } from './service/statistics.ts';
 
 export function request(
@@ -37,6 +38,10 @@ export function request(
   c.inPackets = u32(c.inPackets + 1);
   rearm(c);
   if ((c.flags & HAS_IDLE_RULE) !== 0) noteRequest(skb, family, c, transport);
-  if (server === null) return because(REASONS.bypassed);
+  if (server === null) {
+    return (c.flags & METHOD_MASK) === METHOD_FULLNAT
+      ? enterFullnat(skb, c, REQUEST, transport)
+      : because(REASONS.bypassed);
+  }
   return forward(skb, family, ip, ports, transport, c, server, protocol);
 }

@@ -47,12 +47,14 @@ export const Settings = struct('settings', {
   replicationExpiration: u32,
   /** CPUs that may count packets. */
   cpus: u32,
-  /** Virtual services of each family; without any its packets are the host's alone, connections or not. */
+  /** Virtual services and masqueraded networks of each family; without any its packets are the host's alone, connections or not. */
   services4: u32,
   services6: u32,
   /** 1 where rules give packets a firewall mark (service/mark.ts). */
   markRules: u32,
-  /** Local ports of FULLNAT: the first, and how many. */
+  /** How many networks are masqueraded. */
+  masquerades: u32,
+  /** Local ports of FULLNAT and masquerading: the first, and how many. */
   firstLocalPort: u32,
   localPorts: u32,
   /** 1: packets go straight into the network namespaces behind local veth pairs (forward/peer.ts). */

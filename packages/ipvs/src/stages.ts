@@ -1,7 +1,7 @@
 /**
  * Where a packet goes on by tail call: each stage is a program with a stack of its own, verified by itself.
  *
- * `schedulers` has one program for each scheduler, at its number: one can be added or exchanged with no other touched.
+ * `schedulers` and `helpers` have one program for each, at its number: one can be added or exchanged with no other touched.
  */
 import { be32, percpuArray, programTable, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 
@@ -21,6 +21,9 @@ export const FIRST_FRAGMENT = 9;
 export const FULLNAT = 10;
 export const ENGINE = 11;
 export const OUTGOING = 12;
+/** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
+export const MASQUERADE = 13;
+export const ECHO = 14;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -32,8 +35,9 @@ export const Errand = struct('errand', {
   code: u8,
   /** 1: from the director's own address, not from the packet's destination. */
   own: u8,
-  reserved: u8,
-  /** FULLNAT: number of the connection, which way the packet goes, and where its transport header lies. */
+  /** MASQUERADE: 1 where the packet may open a connection. */
+  opens: u8,
+  /** FULLNAT and `helpers`: number of the connection, which way the packet goes, and where its transport header lies. */
   connection: u32,
   direction: u32,
   transport: u32,
@@ -47,3 +51,5 @@ export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
 export const stages = programTable('stages', { maxEntries: 16 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });
+/** Packets of connections that are not only readdressed: at 0 altered.ts, then a program for each helper (helper/helper.ts). */
+export const helpers = programTable('helpers', { maxEntries: 8 });

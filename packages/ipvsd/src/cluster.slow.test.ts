@@ -203,20 +203,21 @@ describeKernel('the demo', () => {
   });
 
   test.each([
-    ['dr', ['192.168.2.2:80', '192.168.2.3:80']],
-    ['tun', ['10.1.0.2:80', '10.2.0.2:80']],
-  ])('shows %s: no failure, the client itself seen by both real servers, and the listing at the end', (method, reals) => {
+    ['dr', '172.16.45.2', ['192.168.2.2:80', '192.168.2.3:80']],
+    ['tun', '172.16.45.2', ['10.1.0.2:80', '10.2.0.2:80']],
+    ['fullnat', '192.168.45.1', ['192.168.45.2:8000', '192.168.45.3:80']],
+  ])('shows %s: no failure, requests from %s at both real servers, and the listing at the end', (method, source, reals) => {
     const { status, stdout, stderr } = spawnSync(node, [bundle('ipvsd'), 'demo', '--method', method, '--json'], {
       encoding: 'utf8',
     });
     expect([stderr, status]).toEqual(['', 0]);
     const lines = stdout.trim().split('\n');
     const result = JSON.parse(lines.at(-1)!);
-    expect(result).toMatchObject({ requests: 10_000, failures: 0, plane: 'kernel', method, sources: ['172.16.45.2'] });
+    expect(result).toMatchObject({ requests: 10_000, failures: 0, plane: 'kernel', method, sources: [source] });
     const served = result.realServers as { address: string; connections: number }[];
     expect(served.map(({ address }) => address)).toEqual(reals);
     expect(served.every(({ connections }) => connections > 0)).toBe(true);
-    expect(stdout).toContain('The real servers saw requests from 172.16.45.2\n');
+    expect(stdout).toContain(`The real servers saw requests from ${source}\n`);
     expect(lines.at(-2)).toContain(`-> ${reals[1]}`);
     if (method === 'dr') {
       expect(result.ftp).toMatchObject({ sessions: 40, failures: 0 });
@@ -257,7 +258,7 @@ describeKernel('the feedback demo', () => {
 });
 
 describe('the demo in Node', () => {
-  test.each(['dr', 'tun'])('shows %s with the programs that real servers have', (method) => {
+  test.each(['dr', 'tun', 'fullnat'])('shows %s with the programs that real servers have', (method) => {
     const { status, stdout } = spawnSync(node, [bundle('ipvsd'), 'demo', '--node', '--json', '--method', method], {
       encoding: 'utf8',
     });
@@ -267,7 +268,7 @@ describe('the demo in Node', () => {
       failures: 0,
       plane: 'node',
       method,
-      sources: ['172.16.45.2'],
+      sources: [method === 'fullnat' ? '192.168.45.1' : '172.16.45.2'],
       realServers: [{ connections: 5000 }, { connections: 5000 }],
     });
   });

@@ -152,6 +152,31 @@ export async function run(argv: readonly string[]): Promise<void> {
     .action((file: string | undefined, options) =>
       orExplain(async () => (await import('./commands/mark.ts')).importMarks(file, options)),
     );
+  const masquerade = program
+    .command('masquerade')
+    .description('hosts behind the director reach the outside through it, with its address');
+  masquerade
+    .command('add')
+    .description('masquerade a network; another interface takes the place of the one it had')
+    .requiredOption('--from <network>', 'whose packets, as 192.168.45.0/24')
+    .requiredOption('--to <interface>', 'those that leave by this interface, with its address')
+    .action(({ from, to }: { from: string; to: string }) =>
+      orExplain(async () => (await import('./commands/masquerade.ts')).add(from, to)),
+    );
+  masquerade
+    .command('list')
+    .description('the networks that are masqueraded')
+    .option('--json', 'as one JSON array')
+    .action((options: { json?: true }) =>
+      orExplain(async () => (await import('./commands/masquerade.ts')).list(options.json === true)),
+    );
+  masquerade
+    .command('remove')
+    .description('stop masquerading a network; connections that live go on')
+    .requiredOption('--from <network>', 'as it was added')
+    .action(({ from }: { from: string }) =>
+      orExplain(async () => (await import('./commands/masquerade.ts')).remove(from)),
+    );
   const scheduler = program.command('scheduler').description('schedulers of your own, in kernel TypeScript');
   scheduler
     .command('add')

@@ -4,6 +4,9 @@ import {
   AF_INET,
   AF_INET6,
   type Connection,
+  METHOD_FULLNAT,
+  METHOD_MASK,
+  NONE,
   OF_ENGINE,
   OTHER_FAMILY,
   PROTOCOLS,
@@ -13,13 +16,17 @@ import {
 import type { ConnectionEntry } from '../model.ts';
 import { loadAddress, protocolName } from './codec.ts';
 
-/** Undefined for a place without a live entry. `now` in ticks; `remembered`: what a persistence engine keeps of it. */
+/**
+ * Undefined for a place without a live entry, and for a masqueraded host's, which is of no virtual service. `now` in ticks;
+ * `remembered`: what a persistence engine keeps of it.
+ */
 export function connectionEntry(
   c: Connection,
   now: number,
   remembered: () => string | null,
 ): ConnectionEntry | undefined {
   if (c.alive !== 1) return undefined;
+  if (c.server === NONE && (c.flags & METHOD_MASK) === METHOD_FULLNAT) return undefined;
   const left = c.timeout - ((now - c.lastSeen) >>> 0);
   if (left < 0 && c.controls === 0) return undefined;
   return {

@@ -120,7 +120,7 @@ export class KernelPlane implements Plane {
 
   #load(maxConnections: number): void {
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
-    const sizes = sizesFor(maxConnections);
+    const sizes = sizesFor(maxConnections + reservedFor(maxConnections));
     const collection = loadCollection(compiledPrograms(), { pinTo: this.folder, maxEntries: sizes });
     for (const definition of USER_MAPS) {
       const map = KernelMap.create(specOf(definition));
@@ -271,11 +271,15 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, and a free slot and a local end for each. */
-function sizesFor(maxConnections: number): Record<string, number> {
-  const places = maxConnections + reservedFor(maxConnections);
-  return { connections: places, free_slots: places, local_ends: places, idle_rules: places, flows4: 2 * places };
-}
+/** Two flows a connection, a record of sequence numbers for each direction, a free slot and a local end. */
+const sizesFor = (entries: number): Record<string, number> => ({
+  connections: entries,
+  adjustments: 2 * entries,
+  free_slots: entries,
+  local_ends: entries,
+  idle_rules: entries,
+  flows4: 2 * entries,
+});
 
 function specOf(definition: MapDefinition): MapSpec {
   const { type, name, keySize, valueSize, maxEntries, flags } = definition;

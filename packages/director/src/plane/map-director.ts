@@ -36,6 +36,7 @@ import { type ServiceTable, TableDraft } from '../service-table.ts';
 import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
+import { writeHelpedPorts } from './helper-table.ts';
 import { writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
@@ -162,6 +163,7 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
     fillSettings(s, sysctlsOf(document), document);
     store.update(KEY, bytesOf(s));
+    writeHelpedPorts(this.plane, sysctlsOf(document));
   }
 
   #ticks(): number {

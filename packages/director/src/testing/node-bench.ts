@@ -1,5 +1,5 @@
 /** A director in Node with everything on link, and clients that ask it for connections: for tests of scheduling. */
-import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { answerOnLink, BPF_FIB_LOOKUP_SRC, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import {
   Count,
   type ParsedFrame,
@@ -38,6 +38,9 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
+/** BPF_FIB_LKUP_RET_NOT_FWDED */
+const NOT_FOUND = 4;
+
 export class NodeBench {
   now = 10n ** 12n;
   readonly plane: NodePlane;
@@ -47,7 +50,9 @@ export class NodeBench {
   constructor(
     random: () => number = () => 4,
     maxConnections = 32_768,
-    route: (parameters: Uint8Array) => number = (parameters) => answerOnLink(parameters, 2),
+    // A kernel that names no preferred source.
+    route: (parameters: Uint8Array, flags: number) => number = (parameters, flags) =>
+      (flags & BPF_FIB_LOOKUP_SRC) === 0 ? answerOnLink(parameters, 2) : NOT_FOUND,
   ) {
     const entries = maxConnections + reservedFor(maxConnections);
     this.plane = new NodePlane({

@@ -21,6 +21,18 @@ export const TEMPLATE = 0x1000;
 export const ONE_PACKET = 0x2000;
 /** Ours: the real server's address is of the other family (tunnels). */
 export const OTHER_FAMILY = 0x0100_0000;
+/** Ours: the port of its real server, and so the virtual one, is not known yet (expected.ts). */
+export const NO_SERVER_PORT = 0x0400_0000;
+/** Either port is not known yet. */
+export const UNKNOWN_PORT = NO_CLIENT_PORT + NO_SERVER_PORT;
+/** Ours: its sequence numbers are others than their senders', see forward/sequence.ts. Set only before packets find it. */
+export const ADJUSTED = 0x0200_0000;
+/** Ours: the number of its helper in three bits (helper/helper.ts), 0 for none. */
+export const HELPER_SHIFT = 28;
+export const HELPER_UNIT = 2 ** HELPER_SHIFT;
+export const HELPER_MASK = 0x7000_0000;
+/** One test for established packets: either of them takes a packet into the stage altered.ts. */
+export const ALTERED = ADJUSTED + HELPER_MASK;
 /** Ours: a template that a persistence engine finds (engine/engine.ts). */
 export const OF_ENGINE = 0x0080_0000;
 /** Ours: its service says how long it may be silent, and what follows then (connection/idle.ts). */
@@ -56,7 +68,7 @@ export const Connection = struct('connection', {
   controller: u32,
   /** How many it controls. */
   controls: u32,
-  /** Its own number, for what lies beside it (connection/local-end.ts). */
+  /** Its own number, for what lies beside it (connection/idle.ts, connection/local-end.ts). */
   number: u32,
   /** Back to the client. */
   route: Route,
@@ -80,6 +92,8 @@ export const Population = struct('population', {
   highest: u32,
   /** Connections in the table now. */
   alive: u32,
+  /** Of these, expected ones of which a port is not known yet. */
+  expected: u32,
 });
 export const population = single('population', Population);
 

@@ -23,6 +23,7 @@ import {
   returnSlot,
   SUPERSEDED,
   TEMPLATE,
+  UNKNOWN_PORT,
 } from './connection.ts';
 import { announceEnd, endIdleRule } from './idle.ts';
 import { localEnds } from './local-end.ts';
@@ -216,6 +217,7 @@ export function expire(c: Connection, index: u32): void {
   }
   const server = servers.at(c.server);
   if (server !== null) unbind(server, c);
+  if ((c.flags & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', -1);
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);
 }

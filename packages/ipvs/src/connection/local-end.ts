@@ -29,12 +29,18 @@ import {
 } from '@ipvsd/bpf';
 import { type Family, Flow, REPLY } from '../family.ts';
 import { Address6 } from '../packet/address.ts';
-import { MAX_SERVICES } from '../service/service.ts';
+import { MAX_SERVICES, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { type Connection, MAX_CONNECTIONS } from './connection.ts';
 import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
 
-export const LocalEnd = struct('local_end', { address: Address6, port: be16, reserved: u16 });
+export const LocalEnd = struct('local_end', {
+  address: Address6,
+  port: be16,
+  reserved: u16,
+  /** The way to what no real server's record has one to (masquerade.ts). */
+  route: Route,
+});
 export type LocalEnd = ViewOf<typeof LocalEnd>;
 
 /** By the connection's number. Beside the table and not in it: NAT shall not carry it through the caches. */
@@ -58,7 +64,7 @@ const PoolKey = struct('port_pool_key', { address: Address6, family: u32 });
 const pools = lruHashMap('port_pools', PoolKey, Pool, { maxEntries: 4096 });
 
 /** Ports that are tried for one connection, over all its addresses, and how many of these. */
-const PROBES = 1024;
+export const PROBES = 1024;
 const MOST_ADDRESSES = 16;
 
 /**

@@ -1,8 +1,12 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
-import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { assign, atomicAdd, type be16, raw, rawBe16, u8, u32 } from '@ipvsd/bpf';
 import { IPV4, IPV6 } from '../family.ts';
-import { AF_INET } from '../packet/address.ts';
-import { IPPROTO_UDP } from '../packet/headers.ts';
+import { beginUnchanged } from '../forward/sequence.ts';
+import { helperOf } from '../helper/ports.ts';
+import { type Address6, AF_INET } from '../packet/address.ts';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
+import { timeoutOf } from '../protocol/index.ts';
+import { LISTEN } from '../protocol/tcp.ts';
 import {
   METHOD_BYPASS,
   METHOD_FULLNAT,
@@ -16,12 +20,17 @@ import {
 import { countConnection } from '../service/statistics.ts';
 import { now as clock, ticksOf } from '../settings.ts';
 import {
+  ADJUSTED,
   ASSURED,
   type Connection,
   connections,
   HAS_IDLE_RULE,
+  HELPER_UNIT,
   INACTIVE,
+  METHOD_MASK,
+  NO_CLIENT_PORT,
   NO_OUTPUT,
+  NO_SERVER_PORT,
   OF_ENGINE,
   ONE_PACKET,
   OTHER_FAMILY,
@@ -32,8 +41,8 @@ import {
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { takeLocalEnd } from './local-end.ts';
-import { NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
+import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
 const INITIAL_TIMEOUT = ticksOf(3);
@@ -49,15 +58,17 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const fullnat = method === METHOD_FULLNAT;
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
   const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
+  const helped: u32 = method === METHOD_MASQ && !once ? helperOf(opening.protocol, opening.virtualPort) : 0;
   const index = fill(
     opening,
     chosen,
     port,
-    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0),
+    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
+  if (helped !== 0) beginUnchanged(index);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
@@ -83,6 +94,10 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   return index;
 }
 
+/** A helper may change the length of what TCP carries. */
+const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
+  (helper & 7) * HELPER_UNIT + (helper !== 0 && opening.protocol === IPPROTO_TCP ? ADJUSTED : 0);
+
 /**
  * A connection that goes where its packets say (cache_bypass).
  * @subprog
@@ -92,6 +107,27 @@ export function makeBypass(opening: Opening): u32 {
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
+  return enter(c, index) ? index : giveUp(c, index);
+}
+
+/**
+ * A connection of a masqueraded host: `source` is the director's address that the outside sees.
+ * @subprog
+ */
+export function makeMasqueraded(opening: Opening, source: Address6): u32 {
+  const index = fill(opening, NONE, opening.virtualPort, METHOD_FULLNAT + INACTIVE, INITIAL_TIMEOUT, false);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const c = connections.at(index);
+  const end = localEnds.at(index);
+  if (c === null || end === null) return TABLE_FULL;
+  assign(c.real, opening.virtual);
+  assign(end.address, source);
+  end.route.ifindex = 0;
+  const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
+  if (!taken) {
+    giveUp(c, index);
+    return NO_LOCAL_PORT;
+  }
   return enter(c, index) ? index : giveUp(c, index);
 }
 
@@ -116,6 +152,31 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   assign(c.real, server.address);
   if (!enter(c, index)) return giveUp(c, index);
   atomicAdd(server, 'persistent', 1);
+  return index;
+}
+
+/**
+ * A connection to the real server of `c`, which has the number `control` and controls it: both directions let in before its first
+ * packet.
+ * @subprog
+ */
+export function makeExpected(c: Connection, control: u32, wanted: Opening, realPort: be16): u32 {
+  const server = servers.at(c.server);
+  if (server === null) return NO_SERVER;
+  const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
+  const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT, true);
+  if (index === TABLE_FULL) return TABLE_FULL;
+  const made = connections.at(index);
+  if (made === null) return TABLE_FULL;
+  assign(made.real, c.real);
+  made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
+  made.timeout = timeoutOf(wanted.protocol, made.state);
+  if (!enter(made, index)) return giveUp(made, index);
+  made.controller = u32(control + 1);
+  atomicAdd(c, 'controls', 1);
+  if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
+  bind(server);
   return index;
 }
 
@@ -160,8 +221,8 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 
 /** Another CPU was first, or the table of flows is full. */
 function giveUp(c: Connection, index: u32): u32 {
-  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   returnLocalPort(c, index);
+  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -23,7 +23,7 @@ import {
 import { servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { errandOf, FULLNAT, stages } from '../stages.ts';
-import { answerWith, TOO_BIG } from './answer.ts';
+import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
 import { clearTimestamps } from './timestamps.ts';
@@ -68,7 +68,7 @@ function toServer(
   end: LocalEnd,
 ): number {
   const server = servers.at(c.server);
-  if (server === null) return because(REASONS.corrupt);
+  if (server === null) return toOutside(skb, family, ip, ports, transport, c, end);
   const protocol = c.protocol;
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, server.route)) {
@@ -86,6 +86,30 @@ function toServer(
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
   if (first) clearTimestamps(skb, transport);
   return sendTo(skb, family, server.route);
+}
+
+/** Of a masqueraded host: it hears of the director's own doings from the director, not from whom it talks to. */
+function toOutside(
+  skb: Skb,
+  family: Family,
+  ip: ViewOf<typeof Ipv4>,
+  ports: Ports,
+  transport: u32,
+  c: Connection,
+  end: LocalEnd,
+): number {
+  if (ip.timeToLive <= 1) {
+    because(REASONS.timeToLive);
+    return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
+  }
+  if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
+  if (isTooLong(skb, end.route)) {
+    because(REASONS.tooLong);
+    family.finish(ip, 0);
+    return answerWith(skb, family, TOO_BIG, end.route.mtu, 1);
+  }
+  rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, c.protocol);
+  return sendTo(skb, family, end.route);
 }
 
 function toClient(

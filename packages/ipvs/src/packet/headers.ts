@@ -74,6 +74,8 @@ export const SctpChunk = struct('sctp_chunk', { type: u8, flags: u8, length: be1
 /** RFC 792, RFC 4443: what follows a message's first four bytes depends on its type; errors quote a packet after it. */
 export const Icmp = struct('icmp', { type: u8, code: u8, checksum: be16, rest: be32 });
 export const ICMP = 8;
+/** Echo and its reply: who asks is told apart by the identifier. */
+export const Echo = struct('echo', { type: u8, code: u8, checksum: be16, id: be16, sequence: be16 });
 
 /** RFC 2784; where flags say so a checksum and two reserved bytes follow. */
 export const Gre = struct('gre', { flags: be16, protocol: be16 });

@@ -1,12 +1,15 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
+import { altered } from '../altered.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
+import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment } from '../fragment.ts';
+import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
 import { outgoing } from '../outgoing.ts';
 import { ownTunnel } from '../own-tunnel.ts';
@@ -14,11 +17,14 @@ import { related } from '../related.ts';
 import {
   ANSWER,
   CONNECT,
+  ECHO,
   ENGINE,
   FIRST_FRAGMENT,
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
+  helpers,
+  MASQUERADE,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
@@ -81,4 +87,16 @@ export const firstFragments = stages.set(
 export const fullnatting = stages.set(
   FULLNAT,
   tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
+);
+export const altering = helpers.set(
+  0,
+  tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
+);
+export const masquerading = stages.set(
+  MASQUERADE,
+  tcProgram('ipvsd_masq', (skb) => byFamily(skb, masquerade)),
+);
+export const echoing = stages.set(
+  ECHO,
+  tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
 );

@@ -1,6 +1,6 @@
 /** All protocols that are balanced, and what to ask of the one that a packet or a connection has. */
 import type { Skb, u32 } from '@ipvsd/bpf';
-import { settings } from '../settings.ts';
+import { settings, ticksOf } from '../settings.ts';
 import type { Protocol } from './protocol.ts';
 import { sctp } from './sctp.ts';
 import { tcp } from './tcp.ts';
@@ -47,10 +47,13 @@ export function isEstablished(protocol: u32, state: u32): boolean {
   return false;
 }
 
+/** What has no states, echo, may be silent for so long. */
+const STATELESS_TIMEOUT = ticksOf(30);
+
 /** Ticks of silence in this state. */
 export function timeoutOf(protocol: u32, state: u32): u32 {
   for (const known of PROTOCOLS) {
     if (protocol === known.number) return settings.only.timeouts.get(known.slot + (state & 15));
   }
-  return 0;
+  return STATELESS_TIMEOUT;
 }

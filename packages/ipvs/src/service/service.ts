@@ -51,10 +51,10 @@ export const Service = struct('service', {
   table: u32,
   /** Another number whenever its scheduler is: what the one before remembered is not found again. */
   era: u32,
-  /** Seconds after which a silent connection goes, 0: as its protocol says; and IDLE_RESETS. */
-  idleRule: u32,
   /** How many local addresses it has (connection/local-end.ts). */
   locals: u32,
+  /** Seconds after which a silent connection goes, 0: as its protocol says; and IDLE_RESETS. */
+  idleRule: u32,
 });
 export type Service = ViewOf<typeof Service>;
 

@@ -107,7 +107,8 @@ test('it runs, follows its checks, reloads on SIGHUP, answers on its socket, and
   expect(tables()[0]).toBe(table(`${a}=1`, `${b}=1`));
 
   two.close();
-  await until(() => /TCP_CHECK on service .* failed/.test(output()), 'the failure');
+  await until(() => /Removing service/.test(output()), 'the failure');
+  expect(output()).toMatch(/TCP_CHECK on service .* failed/);
   child.kill('SIGUSR1');
   await until(() => tables().length === 2, 'a second table');
   expect(tables()[1], 'the dead one has left').toBe(table(`${a}=1`));

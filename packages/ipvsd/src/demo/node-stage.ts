@@ -26,7 +26,7 @@ const FIRST_PORT = 2048;
 const FTP = 21;
 /** Where the simulated FTP server waits for data connections. */
 const FTP_DATA = 50_000;
-/** In `struct bpf_fib_lookup`. */
+/** In `struct bpf_fib_lookup`: the two addresses. */
 const FIB = { source: 16, destination: 32 } as const;
 
 export class NodeStage implements Stage {
@@ -163,9 +163,8 @@ export class NodeStage implements Stage {
 
 /** Every host is a neighbour: clients on interface 1, all others on 2. */
 function answerRoute(parameters: Uint8Array): number {
-  const client = parameters[FIB.destination] === 172;
   parameters.set(addressBytes(LOCAL_ADDRESS), FIB.source);
-  return answerOnLink(parameters, client ? 1 : 2);
+  return answerOnLink(parameters, parameters[FIB.destination] === 172 ? 1 : 2);
 }
 
 interface Sent {

@@ -194,6 +194,27 @@ test('at the end our services leave the table, or stay where that was asked for'
   }
 });
 
+test('a thousand real servers that fail together are a few changes of the table, and scripts find it changed', () => {
+  const { daemon, director, dead, executed, passSeconds, said, table } = world();
+  const servers = Array.from({ length: 1000 }, (_, i) => `10.1.${Math.floor(i / 250)}.${(i % 250) + 1}`);
+  let calls = 0;
+  const { executeAll } = director;
+  director.executeAll = (...given) => {
+    calls++;
+    return executeAll.apply(director, given);
+  };
+  daemon.configure(conf(service('10.0.0.1', servers, 'delay_loop 1')));
+  passSeconds(0.5);
+  expect(calls).toBe(1);
+  for (const address of servers) dead.add(address);
+  executed.length = 0;
+  passSeconds(5);
+  expect(table()).toBe('10.0.0.1: ');
+  expect(executed.length).toBe(1000);
+  expect(calls).toBeLessThan(10);
+  expect(said.filter((line) => line.startsWith('Removing service')).length).toBe(1000);
+});
+
 describe('a real server that comes back', () => {
   const yaml = (slowStart: number): string =>
     `services:\n  - address: 10.0.0.1\n    port: 80\n    slowStart: ${slowStart}\n    scheduler: wrr\n` +

@@ -40,6 +40,11 @@ export class Daemon {
   #configuration: Configuration | undefined;
   readonly #rising = new Set<ServiceHealth>();
   #riseTimer: Timer | undefined;
+  /** Those whose place in the table has yet to be changed. */
+  readonly #waiting = new Set<ServiceHealth>();
+  /** And what is said when that is done. */
+  readonly #effects: Effect[] = [];
+  #placeTimer: Timer | undefined;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -58,6 +63,7 @@ export class Daemon {
   /** The first configuration, or another in place of the one before. */
   configure(given: Configuration): void {
     const configuration = withoutInsecureChecks(given, this.#options.log);
+    this.#placeWaiting();
     const before = this.#healths;
     const isFirst = this.#configuration === undefined;
     this.#configuration = configuration;
@@ -77,8 +83,8 @@ export class Daemon {
     for (const [identity, health] of this.#healths) {
       this.#inheritWeights(health);
       this.#say(before.has(identity) ? health.settle() : health.start(configuration.global.initNotifies));
-      this.#place(health);
     }
+    this.#place([...this.#healths.values()]);
     this.resume();
   }
 
@@ -95,6 +101,7 @@ export class Daemon {
   stop({ leave = false }: { readonly leave?: boolean } = {}): void {
     this.#checks.stop();
     this.#riseTimer?.cancel();
+    this.#placeWaiting();
     this.#say([...this.#healths.values()].flatMap((health) => health.stop()));
     const mode = this.#configuration?.global.flushAtStop;
     if (!leave) {
@@ -112,7 +119,7 @@ export class Daemon {
     for (const { service, server } of found) {
       const health = this.#healths.get(identityOf(service))!;
       health.setDrain(realServerKey(server), drain, this.#now());
-      this.#place(health);
+      this.#place([health]);
     }
     return found;
   }
@@ -122,7 +129,7 @@ export class Daemon {
     const health = this.#healths.get(identityOf(service));
     if (health === undefined) return;
     for (const [key, weight] of weights) health.setLoadWeight(key, weight);
-    this.#place(health);
+    this.#place([health]);
   }
 
   services(): VirtualServer[] {
@@ -172,16 +179,14 @@ export class Daemon {
           );
       }
       const effects = health.report(run.key, change, this.#now());
-      this.#say(effects);
-      if (effects.length > 0) this.#place(health);
+      if (effects.length > 0) this.#placeSoon(health, effects);
     }
   }
 
   #weighed(run: CheckRun, delta: number): void {
     for (const health of this.#healthsOf(run)) {
       const effects = health.reportWeight(run.key, delta);
-      this.#say(effects);
-      if (effects.length > 0) this.#place(health);
+      if (effects.length > 0) this.#placeSoon(health, effects);
     }
   }
 
@@ -201,21 +206,47 @@ export class Daemon {
     }
   }
 
-  #place(health: ServiceHealth): void {
-    const rising = health.isRising(this.#now());
-    this.#execute(commandsFor(health, this.#options.director, this.#now()));
-    if (rising) this.#riseLater(health);
+  /** One piece of work for the director, however many services. */
+  #place(healths: readonly ServiceHealth[]): void {
+    const now = this.#now();
+    for (const health of healths) {
+      this.#waiting.delete(health);
+      if (health.isRising(now)) this.#riseLater(health);
+    }
+    this.#execute(healths.flatMap((health) => commandsFor(health, this.#options.director, now)));
+  }
+
+  /**
+   * What checks find comes in crowds: a thousand real servers that fail are a few changes of the table, not a thousand,
+   * each of which would read and write all that are left. Who is notified finds the table changed.
+   */
+  #placeSoon(health: ServiceHealth, effects: readonly Effect[]): void {
+    this.#waiting.add(health);
+    this.#effects.push(...effects);
+    this.#placeTimer ??= this.#options.timers.after(0, () => this.#placeWaiting());
+  }
+
+  #placeWaiting(): void {
+    this.#placeTimer?.cancel();
+    this.#placeTimer = undefined;
+    this.#placeCurrent(this.#waiting);
+    this.#say(this.#effects.splice(0));
   }
 
   /** Weights of real servers that come back slowly rise once a second. */
   #riseLater(health: ServiceHealth): void {
     this.#rising.add(health);
     this.#riseTimer ??= this.#options.timers.after(RISE_MS, () => {
-      const rising = [...this.#rising];
-      this.#rising.clear();
       this.#riseTimer = undefined;
-      for (const one of rising) if (this.#healths.get(identityOf(one.virtualServer)) === one) this.#place(one);
+      this.#placeCurrent(this.#rising);
     });
+  }
+
+  /** Those of before a reload have nothing to say any more. */
+  #placeCurrent(healths: Set<ServiceHealth>): void {
+    const current = [...healths].filter((health) => this.#healths.get(identityOf(health.virtualServer)) === health);
+    healths.clear();
+    this.#place(current);
   }
 
   #now(): number {
@@ -241,7 +272,7 @@ export class Daemon {
   }
 
   #say(effects: readonly Effect[]): void {
-    carryOut(effects, this.#configuration!.global, this.#options);
+    if (effects.length > 0) carryOut(effects, this.#configuration!.global, this.#options);
   }
 
   #execute(commands: readonly Command[]): void {

@@ -195,7 +195,7 @@ function decided(f: FunctionLowering, outcome: boolean): Branches {
 export function nullTest(f: FunctionLowering, view: ViewValue): Branches {
   if (!view.nullable || 'slot' in view.base) return decided(f, false);
   const { reg } = view.base;
-  const nullFlow = f.takePending(reg);
+  const nullFlow = f.takeNull(reg);
   if (nullFlow !== undefined) return { yes: nullFlow, no: f.takeFlow() };
   if (f.isNonNull(view.base)) return decided(f, false);
   const branches = f.branch('eq', 64, { reg }, { imm: 0n });

@@ -330,6 +330,13 @@ export class FunctionLowering {
     return nullFlow;
   }
 
+  /** The same with the null as a 0 in its register: it may be tested again where this flow has met another. */
+  takeNull(reg: Register): Flow | undefined {
+    const nullFlow = this.takePending(reg);
+    if (nullFlow !== undefined) this.#setToNull(reg, nullFlow);
+    return nullFlow;
+  }
+
   isPending(reg: Register): boolean {
     return this.#pending?.reg === reg;
   }
@@ -339,8 +346,12 @@ export class FunctionLowering {
     const pending = this.#pending;
     if (pending === undefined) return;
     this.#pending = undefined;
-    this.#blocks[pending.nullFlow.block]!.instructions.push({ op: 'const', dst: pending.reg, value: 0n, at: this.at });
+    this.#setToNull(pending.reg, pending.nullFlow);
     this.#flow = this.join([this.#flow, pending.nullFlow]);
+  }
+
+  #setToNull(reg: Register, { block }: Flow): void {
+    this.#blocks[block]!.instructions.push({ op: 'const', dst: reg, value: 0n, at: this.at });
   }
 
   isNonNull(base: Base): boolean {

@@ -6,6 +6,7 @@ import { internetChecksum, ipFrame, parseFrame, sctpFrame, tcpFrame, udpFrame } 
 import { parseIp } from '@ipvsd/linux';
 import type { Family } from '../../address.ts';
 import type { Protocol, ServiceId } from '../../model.ts';
+import { FTP_DATA_PORTS, ftpLine, ftpSession, giveOptions } from './ftp.ts';
 import type { Random } from './random.ts';
 import { GUE_PORT, OWN_ADDRESSES, PORTS, REAL_SERVERS, SITES } from './site.ts';
 
@@ -35,6 +36,8 @@ export class Packets {
   readonly #seen: Seen[] = [];
   /** Packets of ours in tunnels, as they left. */
   readonly #tunnelled: Uint8Array[] = [];
+  /** Packets that come before any other. */
+  #session: (() => Uint8Array)[] = [];
 
   /** `services`: those there are, which most packets are for. */
   constructor(random: Random, services: () => readonly ServiceId[]) {
@@ -44,6 +47,9 @@ export class Packets {
 
   next(): Uint8Array {
     const r = this.#random;
+    if (this.#session.length === 0 && r.oneIn(8)) this.#beginSession();
+    const talk = this.#session.shift()?.();
+    if (talk !== undefined) return r.oneIn(4) ? maim(r, talk) : talk;
     const family: Family = r.pick(['ipv4', 'ipv4', 'ipv6']);
     const known = this.#seen.length > 0;
     if (known && r.oneIn(8)) return maim(r, this.#error());
@@ -86,6 +92,22 @@ export class Packets {
     const client = SITES[service.family].client(r.below(8));
     const ends = { source: client, sourcePort: clientPort(r), destination: service.address, destinationPort };
     return transportFrame(r, service.protocol, ends, timeToLive(r));
+  }
+
+  /** Somebody comes to an FTP service, if there is one. */
+  #beginSession(): void {
+    const r = this.#random;
+    const controls = this.#services().filter((id) => id.kind === 'address' && id.protocol === 'tcp' && id.port === 21);
+    if (controls.length === 0) return;
+    const service = r.pick(controls);
+    if (service.kind !== 'address') return;
+    const source = SITES[service.family].client(r.below(8));
+    const request: Ends = { source, sourcePort: clientPort(r), destination: service.address, destinationPort: 21 };
+    const known = (seen: Seen): boolean =>
+      seen.request.source === source &&
+      seen.request.sourcePort === request.sourcePort &&
+      seen.request.destinationPort === 21;
+    this.#session = ftpSession(r, request, () => this.#seen.findLast(known)?.reply);
   }
 
   #ofConnection(): Uint8Array {
@@ -153,7 +175,7 @@ function fresh(r: Random, family: Family): Uint8Array {
     return transportFrame(r, protocol, ends, timeToLive(r));
   }
   const destination = r.oneIn(30) ? r.pick(site.own) : r.pick(site.virtual);
-  const destinationPort = r.oneIn(10) ? r.pick([20, 82, 40_000, GUE_PORT]) : r.pick(PORTS);
+  const destinationPort = r.oneIn(10) ? r.pick([20, 82, 40_000, GUE_PORT, ...FTP_DATA_PORTS]) : r.pick(PORTS);
   return transportFrame(r, protocol, { source: client, sourcePort: port, destination, destinationPort }, timeToLive(r));
 }
 
@@ -167,7 +189,13 @@ const CHUNKS = [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 12, 200];
 function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number): Uint8Array {
   const length = r.oneIn(20) ? 1400 + r.below(100) : r.pick([0, 0, 1, 7, 33, 64]);
   const init = { ...ends, timeToLive: hops, tos: r.oneIn(10) ? r.pick([0xb9, 3, 0x10]) : 0 };
-  if (protocol === 'tcp') return tcpFrame({ ...init, flags: r.pick(FLAGS), payload: r.bytes(length) });
+  if (protocol === 'tcp') {
+    const payload = r.oneIn(12) ? ftpLine(r) : r.bytes(length);
+    const sequence = r.below(2 ** 32);
+    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: r.below(2 ** 32), payload });
+    if (r.oneIn(8)) giveOptions(r, frame);
+    return frame;
+  }
   if (protocol === 'sctp') return sctpFrame(init, chunks(r, length));
   const payload = r.oneIn(8) ? sipMessage(r) : r.bytes(length);
   const frame = udpFrame({ ...init, payload });

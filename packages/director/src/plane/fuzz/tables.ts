@@ -19,6 +19,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   drop_packet: ['0', '1', '3'],
   expire_nodest_conn: ['0', '1'],
   expire_quiescent_template: ['0', '1'],
+  ftp_ports: ['21', '21', '21,80,53', 'none'],
   ignore_tunneled: ['0', '1'],
   lblc_expiration: ['1', '30', '86400'],
   lblcr_expiration: ['1', '30', '86400'],

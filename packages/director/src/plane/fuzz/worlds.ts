@@ -5,6 +5,9 @@
 import { BPF_FIB_LOOKUP_SRC, bytesOf, type MapDefinition, NodeSkb } from '@ipvsd/bpf';
 import { type KernelMap, skbContext } from '@ipvsd/bpf/kernel';
 import {
+  ADJUSTED,
+  Adjustment,
+  adjustments,
   Connection,
   connections,
   defence,
@@ -14,6 +17,7 @@ import {
   flows4,
   flows6,
   followed,
+  helpedPorts,
   IdleEnd,
   idleEnds,
   idleRules,
@@ -78,6 +82,7 @@ const HASHES = [
   followed,
   localities,
   localAddresses,
+  helpedPorts,
   defence,
   population,
 ];
@@ -114,6 +119,7 @@ export class Worlds {
         free_slots: ENTRIES,
         idle_rules: ENTRIES,
         local_ends: ENTRIES,
+        adjustments: 2 * ENTRIES,
         flows4: 2 * ENTRIES,
         traffic: 4096,
         servers: 4096,
@@ -164,6 +170,23 @@ export class Worlds {
     }
   }
 
+  /** Sequence numbers of a connection become others than their senders', as if a helper had been at work. */
+  adjust(number: number, a: { readonly from: number; readonly before: number; readonly after: number }): void {
+    for (const plane of [this.#kernel, this.#node] satisfies Plane[]) {
+      const store = plane.store(connections);
+      const bytes = store.lookup(indexKey(number))!;
+      const c = Connection.on(bytes);
+      if (c.alive !== 1) return;
+      c.flags = (c.flags | ADJUSTED) >>> 0;
+      store.update(indexKey(number), bytes);
+      for (const direction of [0, 1]) {
+        plane
+          .store(adjustments)
+          .update(indexKey(2 * number + direction), bytesOf(Object.assign(Adjustment.create(), a)));
+      }
+    }
+  }
+
   /** What the timer does when it fires. */
   sweep(): void {
     for (const plane of [this.#kernel, this.#node] satisfies Plane[]) plane.call(sweep, sweep.context.create());
@@ -197,7 +220,8 @@ export class Worlds {
       // What a free entry last held is nobody's.
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
-    this.#compareValues(localEnds, 0, MAX_CONNECTIONS, story);
+    this.#compareValues(localEnds, 0, ENTRIES, story);
+    this.#compareValues(adjustments, 0, 2 * ENTRIES, story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
       StoredServer.on(bytes).route.at = 0;

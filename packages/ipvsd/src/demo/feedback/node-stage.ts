@@ -2,7 +2,7 @@
  * The feedback demo without root: the same data plane in Node, the same daemon, controller and work, on a network of frames in
  * simulated time.
  */
-import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
+import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { MapDirector, NodePlane, type ServiceId } from '@ipvsd/director';
 import { MAX_CONNECTIONS, type ParsedFrame, parseFrame, sweep, tcpFrame } from '@ipvsd/ipvs';
 import { Daemon, loadNativeText, type Sockets, TimingWheel } from '@ipvsd/keepalived';
@@ -45,11 +45,7 @@ export class NodeFeedbackStage implements FeedbackStage {
     this.#plane = new NodePlane({
       now: () => BEGIN_NS + BigInt(Math.round(this.#time.now() * 1e6)),
       random: () => Math.floor(Math.random() * 2 ** 32),
-      route: (parameters) => {
-        const client = parameters[32] === 172;
-        new DataView(parameters.buffer, parameters.byteOffset).setUint32(8, client ? 1 : 2, true);
-        return 0;
-      },
+      route: (parameters) => answerOnLink(parameters, 1),
     });
     this.#director = new MapDirector(this.#plane);
     this.#director.writeSettings(undefined, MAX_CONNECTIONS);

@@ -1,0 +1,45 @@
+/**
+ * Packets of connections that are more than readdressed: their bytes or their sequence numbers are not the sender's. They leave
+ * the fast path here, go through the connection's helper where it has one, get the right sequence numbers, and go on as all others.
+ */
+import { type Skb, tailCall, type u32 } from '@ipvsd/bpf';
+import { ADJUSTED, type Connection, connections, HELPER_MASK, HELPER_SHIFT } from './connection/connection.ts';
+import { because, REASONS } from './counters.ts';
+import { type Family, REQUEST } from './family.ts';
+import { mendSequences } from './forward/sequence.ts';
+import { AF_INET } from './packet/address.ts';
+import { ETHERNET, FRAGMENT6, IPPROTO_TCP, Ports } from './packet/headers.ts';
+import { eventOf } from './protocol/index.ts';
+import { TRUNCATED } from './protocol/protocol.ts';
+import { reply } from './reply.ts';
+import { request } from './request.ts';
+import { errandOf, helpers } from './stages.ts';
+
+/** A packet of a connection with one of the flags ALTERED goes on here. */
+export function toAltered(skb: Skb, c: Connection, direction: u32): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  errand.connection = c.number;
+  errand.direction = direction;
+  return tailCall(skb, helpers, (c.flags & HELPER_MASK) >>> HELPER_SHIFT);
+}
+
+/** The stage behind all helpers. */
+export function altered(skb: Skb, family: Family): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  const { connection, direction } = errand;
+  const c = connections.at(connection);
+  const before = skb.header(family.Header, ETHERNET);
+  if (c === null || before === null) return because(REASONS.corrupt);
+  const extension = family.number !== AF_INET && family.isFragmented(before) ? FRAGMENT6 : 0;
+  const transport = family.transport(before) + extension;
+  const protocol = c.protocol;
+  if ((c.flags & ADJUSTED) !== 0 && protocol === IPPROTO_TCP) mendSequences(skb, transport, connection, direction);
+  const ip = skb.header(family.Header, ETHERNET);
+  const ports = skb.header(Ports, transport);
+  const event = eventOf(skb, protocol, transport);
+  if (ip === null || ports === null || event === TRUNCATED) return because(REASONS.truncated);
+  if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, event, protocol);
+  return reply(skb, family, ip, ports, transport, c, event, protocol);
+}

@@ -1,0 +1,96 @@
+/**
+ * Connections that are there before their first packet, as a helper has read of them: bound to the real server of the connection
+ * that spoke of them, which controls them. Where the port of one side is not known yet it is 0, and the first packet from any port
+ * of that side makes it known.
+ */
+import { atomicAdd, atomicCompareExchange, type be16, stack, u32 } from '@ipvsd/bpf';
+import { type Family, IPV4, IPV6 } from '../family.ts';
+import { AF_INET } from '../packet/address.ts';
+import { IPPROTO_TCP } from '../packet/headers.ts';
+import { LISTEN } from '../protocol/tcp.ts';
+import { NONE, servers } from '../service/service.ts';
+import { now as clock } from '../settings.ts';
+import { type Connection, connections, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
+import { changeState, connectionAt, enter, expire, leave, rearm } from './lifecycle.ts';
+import { makeExpected } from './make.ts';
+import { type Opening, TABLE_FULL } from './opening.ts';
+
+/**
+ * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server. One that is expected
+ * already waits anew; false where the client is connected to another real server by these ports, or the table is full.
+ * @subprog
+ */
+export function expect(control: u32, wanted: Opening, realPort: be16): boolean {
+  const c = connections.at(control);
+  if (c === null) return false;
+  const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
+  const there = connections.at(known);
+  if (known < TABLE_FULL && there !== null) {
+    if (there.controller === u32(control + 1) && there.realPort === realPort) {
+      listen(there);
+      return true;
+    }
+    // What nobody came for makes room, as only the last that was said counts.
+    if ((there.flags & UNKNOWN_PORT) === 0) return false;
+    expire(there, known);
+  }
+  return makeExpected(c, control, wanted, realPort) < TABLE_FULL;
+}
+
+function find(family: Family, wanted: Opening): u32 {
+  const key = stack(family.Tuple, {
+    sourcePort: wanted.clientPort,
+    destinationPort: wanted.virtualPort,
+    protocol: wanted.protocol,
+  });
+  family.narrow(key.source, wanted.client);
+  family.narrow(key.destination, wanted.virtual);
+  const flow = family.flows.lookup(key);
+  if (flow === null) return TABLE_FULL;
+  const index = flow.connection;
+  return connectionAt(index, clock()) === null ? TABLE_FULL : index;
+}
+
+function listen(c: Connection): void {
+  if (c.protocol === IPPROTO_TCP) changeState(c, servers.at(c.server), c.state, LISTEN);
+  rearm(c);
+}
+
+/**
+ * Twice the number of the connection that waited for such a packet, plus the packet's direction; or NONE. By its ports it is known
+ * from now on. Only asked for packets that no connection knows.
+ */
+export function takeExpected(family: Family, opening: Opening): u32 {
+  if (population.only.expected === 0) return NONE;
+  const key = stack(family.Tuple, { destinationPort: opening.virtualPort, protocol: opening.protocol });
+  family.narrow(key.source, opening.client);
+  family.narrow(key.destination, opening.virtual);
+  const flow = family.flows.lookup(key);
+  if (flow === null) return NONE;
+  const index = flow.connection;
+  const direction = flow.direction;
+  const c = connectionAt(index, clock());
+  if (c === null || !becomeKnown(c, index, opening.clientPort)) return NONE;
+  return u32(2 * index + direction);
+}
+
+/**
+ * The port is `port`. False where another CPU was first, or the client uses these ports otherwise.
+ * @subprog
+ */
+function becomeKnown(c: Connection, index: u32, port: be16): boolean {
+  const flags = c.flags;
+  if ((flags & UNKNOWN_PORT) === 0) return false;
+  if (atomicCompareExchange(c, 'flags', flags, u32(flags & ~UNKNOWN_PORT)) !== flags) return false;
+  atomicAdd(population.only, 'expected', -1);
+  leave(c, index);
+  if ((flags & NO_CLIENT_PORT) !== 0) {
+    c.clientPort = port;
+  } else {
+    c.realPort = port;
+    c.virtualPort = port;
+  }
+  if (enter(c, index)) return true;
+  expire(c, index);
+  return false;
+}

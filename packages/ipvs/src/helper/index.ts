@@ -1,0 +1,5 @@
+/** All helpers; the number of one is its place in the table of programs, and in the flags of a connection. */
+import { ftp } from './ftp.ts';
+import type { Helper } from './helper.ts';
+
+export const HELPERS: readonly Helper[] = [ftp];

@@ -1,0 +1,137 @@
+/**
+ * Text of a TCP segment replaced by another, longer or shorter: what follows moves, lengths and checksums are mended. That later
+ * segments count from elsewhere is told to forward/sequence.ts by who replaces it.
+ */
+import {
+  array,
+  BPF_F_PSEUDO_HDR,
+  changeTail,
+  htons,
+  l4CsumReplace,
+  loadBytes,
+  loop,
+  percpuArray,
+  raw,
+  type Skb,
+  stack,
+  storeBytes,
+  struct,
+  u8,
+  u32,
+  type ViewOf,
+} from '@ipvsd/bpf';
+import type { Family } from '../family.ts';
+import { AF_INET } from '../packet/address.ts';
+import { fold32, patch, wordDifference } from '../packet/checksum.ts';
+import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET } from '../packet/headers.ts';
+import { sumOf } from '../packet/sum.ts';
+
+const LONGEST = 64;
+const LONGEST_TAIL = 2048;
+const MOST = 0xffff;
+const Line = struct('line', { length: u32, bytes: array(u8, LONGEST) });
+type Line = ViewOf<typeof Line>;
+const lines = percpuArray('lines', Line, { maxEntries: 1 });
+const Byte = struct('written_byte', { value: u8 });
+const lineOf = (): Line | null => lines.at(0);
+/** Offset of the checksum in the TCP header. */
+const CHECKSUM = 16;
+
+/** A new text is written, to be put in a packet by replaceText. */
+export function beginLine(): void {
+  const line = lineOf();
+  if (line !== null) line.length = 0;
+}
+
+export function writeCharacter(character: u32): void {
+  const line = lineOf();
+  if (line === null) return;
+  line.bytes.set(line.length & (LONGEST - 1), character & 0xff);
+  line.length = u32(line.length + 1) & (LONGEST - 1);
+}
+
+/** How long it is by now. */
+export function lineLength(): u32 {
+  const line = lineOf();
+  return line === null ? 0 : line.length;
+}
+
+/** @subprog */
+export function writeNumber(number: u32): void {
+  for (const unit of [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1000, 100, 10, 1]) {
+    if (number >= unit || unit === 1) writeCharacter(48 + (u32(number / unit) % 10));
+  }
+}
+
+/**
+ * The text of `length` bytes at `at` becomes the line that was written. False where the packet does not take it: then it is as it
+ * was. The packet moves.
+ * @subprog
+ */
+export function replaceText(skb: Skb, family: Family, transport: u32, at: u32, length: u32): boolean {
+  const line = lineOf();
+  const ip = skb.header(family.Header, ETHERNET);
+  if (line === null || ip === null) return false;
+  const end = u32(family.length(ip) + ETHERNET) & MOST;
+  const behind = u32(at + length);
+  if (behind > end || end > skb.len || transport > at) return false;
+  const tail = u32(end - behind);
+  const newEnd = u32(end + line.length - length);
+  if (newEnd > MOST) return false;
+  // Sums begin at an even place of the segment.
+  const from = u32(at - (u32(at - transport) & 1));
+  const before = sumOf(skb, from, u32(end - from));
+  if (newEnd > end && changeTail(skb, newEnd, 0) !== 0) return false;
+  moveTail(skb, behind, u32(at + line.length), tail);
+  if (newEnd < end && changeTail(skb, newEnd, 0) !== 0) return false;
+  writeLine(skb, at);
+  const after = sumOf(skb, from, u32(newEnd - from));
+  const header = skb.header(family.Header, ETHERNET);
+  if (header === null) return false;
+  const oldLength = htons(u32(end - transport) & MOST);
+  const newLength = htons(u32(newEnd - transport) & MOST);
+  writeLength(skb, family, newEnd);
+  const checksum = (transport & MAX_OFFSET) + CHECKSUM;
+  l4CsumReplace(skb, checksum, 0, fold32(wordDifference(raw(oldLength), raw(newLength))), BPF_F_PSEUDO_HDR);
+  l4CsumReplace(skb, checksum, 0, fold32(wordDifference(before, after)), 0);
+  return true;
+}
+
+/** Bytes from `from` to `to`, in the order in which none is overwritten before it has moved. */
+function moveTail(skb: Skb, from: u32, to: u32, length: u32): void {
+  if (from === to) return;
+  const backwards = to > from;
+  const byte = stack(Byte);
+  loop(LONGEST_TAIL, (i) => {
+    if (i >= length) return 1;
+    const offset = backwards ? u32(length - 1 - i) : i;
+    if (loadBytes(skb, u32(from + offset) & MOST, byte) !== 0) return 1;
+    storeBytes(skb, u32(to + offset) & MOST, byte, 0);
+    return 0;
+  });
+}
+
+function writeLine(skb: Skb, at: u32): void {
+  const byte = stack(Byte);
+  loop(LONGEST, (i) => {
+    const line = lineOf();
+    if (line === null || i >= line.length) return 1;
+    byte.value = line.bytes.get(i & (LONGEST - 1));
+    storeBytes(skb, u32(at + i) & MOST, byte, 0);
+    return 0;
+  });
+}
+
+/** The IP header says that the packet ends at `end`. */
+function writeLength(skb: Skb, family: Family, end: u32): void {
+  if (family.number !== AF_INET) {
+    const ip = skb.header(Ipv6, ETHERNET);
+    if (ip !== null) ip.payloadLength = htons(u32(end - ETHERNET - Ipv6.size) & MOST);
+    return;
+  }
+  const ip = skb.header(Ipv4, ETHERNET);
+  if (ip === null) return;
+  const old = ip.length;
+  ip.length = htons(u32(end - ETHERNET) & MOST);
+  ip.checksum = patch(ip.checksum, fold32(wordDifference(raw(old), raw(ip.length))));
+}
