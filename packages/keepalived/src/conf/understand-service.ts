@@ -103,6 +103,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
     case 'laddr_group_name':
       draft.localGroup = text;
       return;
+    case 'establish_timeout':
+      draft.idle = { timeoutSeconds: Number(text), reset: false };
+      return;
     case 'ops':
       draft.onePacket = true;
       return;
