@@ -168,12 +168,12 @@ function answer(request: ControlRequest, daemon: Daemon, reload: () => boolean, 
 }
 
 function status(daemon: Daemon) {
-  return daemon.servers().map(({ service, server, alive, weight, drain, loadWeight, checks }) => ({
+  return daemon.servers().map(({ service, server, alive, weight, drain, load, checks }) => ({
     service: service.name,
     server: server.name,
     alive,
     drain,
-    weight: loadWeight ?? weight,
+    weight: load.weight ?? weight,
     configuredWeight: server.settings.weight,
     checks,
   }));
