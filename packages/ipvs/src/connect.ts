@@ -1,6 +1,7 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
 import { htons, type Skb, stack, tailCall, type u32 } from '@ipvsd/bpf';
-import { connections } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
 import { beginOnce, endOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
@@ -15,7 +16,7 @@ import {
   planOf,
 } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
-import type { Family } from './family.ts';
+import { type Family, REQUEST } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
 import { findRoute } from './forward/route.ts';
 import { ETHERNET, Ports } from './packet/headers.ts';
@@ -23,7 +24,7 @@ import { eventOf } from './protocol/index.ts';
 import { request } from './request.ts';
 import { Route, type Service } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { FRAGMENT, RELATED, stages } from './stages.ts';
+import { FIRST_FRAGMENT, RELATED, stages } from './stages.ts';
 
 const FTP = htons(21);
 
@@ -47,10 +48,12 @@ export function connect(skb: Skb, family: Family): number {
     return because(REASONS.ignored);
   }
   if (family.isFragmented(ip)) {
-    if (!once) return tailCall(skb, stages, FRAGMENT);
+    if (!once) return tailCall(skb, stages, FIRST_FRAGMENT);
     endOnce();
     return because(REASONS.fragment);
   }
+  // The first datagram may be what its helper waits for.
+  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, REQUEST);
   const protocol = ip.protocol;
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);

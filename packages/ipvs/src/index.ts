@@ -3,6 +3,7 @@ export { compiledPrograms, schedulerModule } from './compiled.ts';
 export * from './connection/connection.ts';
 export { IdleEnd, IdleRule, idleEnds, idleRules } from './connection/idle.ts';
 export * from './connection/local-end.ts';
+export { Opening } from './connection/opening.ts';
 export * from './connection/sweep.ts';
 export * from './counters.ts';
 export { Defence, defence } from './defence.ts';
@@ -16,9 +17,11 @@ export {
   engineServers,
 } from './engine/engine.ts';
 export * from './family.ts';
+export { FollowedFlow, followed, OUTWARDS } from './followed.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export * from './forward/sequence.ts';
-export { followed } from './fragment.ts';
+export { fragmenting } from './fragment.ts';
+export { waiting } from './fragment-order.ts';
 export * from './frame/frame.ts';
 export * from './helper/index.ts';
 export * from './helper/ports.ts';

@@ -1,7 +1,7 @@
 /** FTP through the data plane in Node: what both sides read, who may connect where, and how numbers go on. */
 import { answerOnLink, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
 import { MAX_CONNECTIONS, parseFrame, REASON_LIST, reasons, sweep, tcpFrame } from '@ipvsd/ipvs';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type ConnectionEntry, plainTunnel, type ServiceId } from '../model.ts';
 import { MapDirector } from './map-director.ts';
 import { NodePlane } from './node-plane.ts';
@@ -15,6 +15,9 @@ interface Addresses {
 const V4: Addresses = { client: '172.16.0.9', vip: '10.1.0.100', real: '10.2.0.11' };
 const V6: Addresses = { client: '2001:db8:c::9', vip: '2001:db8:1::100', real: '2001:db8:2::11' };
 
+/** Of FULLNAT. */
+const LOCAL = { ipv4: '10.2.0.1', ipv6: '2001:db8:2::1' } as const;
+
 /** A client logged in to a virtual service on port 21, whose real server listens on 2100. */
 class Session {
   readonly addresses: Addresses;
@@ -27,9 +30,18 @@ class Session {
   readonly heard = { client: 0, server: 0 };
   readonly port: number;
 
-  constructor(addresses: Addresses, settings: readonly (readonly [string, string])[] = [], port = 21) {
+  /** Whom the real server sees as its client. */
+  #seen: readonly [string, number];
+
+  constructor(
+    addresses: Addresses,
+    settings: readonly (readonly [string, string])[] = [],
+    port = 21,
+    forwarding: 'masq' | 'fullnat' = 'masq',
+  ) {
     this.addresses = addresses;
     this.port = port;
+    this.#seen = [addresses.client, 40_000];
     this.#plane = new NodePlane({
       now: () => this.#now,
       random: () => 4,
@@ -53,11 +65,12 @@ class Session {
             onePacket: false,
           },
         },
+        ...(forwarding === 'fullnat' ? [{ kind: 'addLocalAddress', service, address: LOCAL[family] } as const] : []),
         {
           kind: 'addServer',
           service,
           server: { address: addresses.real, port: 2100 },
-          settings: { forwarding: 'masq', weight: 1, upperThreshold: 0, lowerThreshold: 0, tunnel: plainTunnel },
+          settings: { forwarding, weight: 1, upperThreshold: 0, lowerThreshold: 0, tunnel: plainTunnel },
         },
       ],
       { atomic: true },
@@ -100,7 +113,7 @@ class Session {
     const { client, vip, real } = this.addresses;
     const asking = side === 'client';
     const from = asking ? ([client, 40_000] as const) : ([real, 2100] as const);
-    const to = asking ? ([vip, this.port] as const) : ([client, 40_000] as const);
+    const to = asking ? ([vip, this.port] as const) : this.#seen;
     const { verdict, parsed } = this.packet({
       from,
       to,
@@ -110,6 +123,7 @@ class Session {
       acknowledgement: flags.includes('A') ? this.heard[side] : 0,
     });
     expect(verdict).toBe(TC_ACT_REDIRECT);
+    if (asking) this.#seen = [parsed.source, parsed.sourcePort];
     if (flags.includes('A')) {
       const other = side === 'client' ? 'server' : 'client';
       expect(parsed.acknowledgement).toBe(this.next[other]);
@@ -304,4 +318,52 @@ test('an expected connection holds the control connection and goes by itself aft
   expect(left()).toEqual([779]);
   const late = session.packet({ from: [V4.client, 45_679], to: [V4.vip, 50_003], flags: 'S' });
   expect(late.verdict).toBe(TC_ACT_UNSPEC);
+});
+
+describe('under FULLNAT', () => {
+  test.each([
+    ['PORT 172,16,0,9,236,197\r\n', V4, /^PORT (10),(2),(0),(1),(\d+),(\d+)\r\n$/],
+    ['EPRT |1|172.16.0.9|60613|\r\n', V4, /^EPRT \|1\|10\.2\.0\.1\|(\d+)\|\r\n$/],
+    ['EPRT |2|2001:db8:c::9|60613|\r\n', V6, /^EPRT \|2\|2001:db8:2:0:0:0:0:1\|(\d+)\|\r\n$/],
+  ])('%j names a port of ours, which leads to the client from any port of the real server', (line, addresses, expected) => {
+    const session = new Session(addresses, [], 21, 'fullnat');
+    const said = session.says('client', line);
+    expect(said).toMatch(expected);
+    expect(session.repeats('client', line)).toBe(said);
+    const numbers = expected.exec(said)!.slice(1).map(Number);
+    const port = numbers.length === 1 ? numbers[0]! : numbers[4]! * 256 + numbers[5]!;
+    const { client, vip, real } = addresses;
+    const local = addresses === V4 ? LOCAL.ipv4 : LOCAL.ipv6;
+    const opened = session.packet({ from: [real, 3456], to: [local, port], flags: 'S' });
+    expect(opened.parsed).toMatchObject({
+      source: vip,
+      sourcePort: 3456,
+      destination: client,
+      destinationPort: 60_613,
+    });
+    const answered = session.packet({ from: [client, 60_613], to: [vip, 3456], flags: 'SA' });
+    expect(answered.parsed).toMatchObject({
+      source: local,
+      sourcePort: port,
+      destination: real,
+      destinationPort: 3456,
+    });
+    // The client's bytes are more or fewer than it sent, and both sides agree all the same.
+    session.says('client', 'RETR x\r\n');
+    session.says('server', '150 Here it comes\r\n');
+    session.says('client', line);
+    session.says('client', 'NOOP\r\n');
+    session.says('server', '200 yes\r\n');
+  });
+
+  test('passive data connections come from the local address of the control connection', () => {
+    const session = new Session(V4, [], 21, 'fullnat');
+    session.says('client', 'PASV\r\n');
+    expect(session.says('server', '227 (10,2,0,11,195,83)\r\n')).toBe('227 (10,1,0,100,195,83)\r\n');
+    const opened = session.packet({ from: [V4.client, 45_678], to: [V4.vip, 50_003], flags: 'S' });
+    expect(opened.parsed).toMatchObject({ source: LOCAL.ipv4, destination: V4.real, destinationPort: 50_003 });
+    const { source, sourcePort } = opened.parsed;
+    const answered = session.packet({ from: [V4.real, 50_003], to: [source, sourcePort], flags: 'SA' });
+    expect(answered.parsed).toMatchObject({ source: V4.vip, sourcePort: 50_003, destinationPort: 45_678 });
+  });
 });

@@ -8,33 +8,35 @@ import { type Family, IPV4, IPV6 } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP } from '../packet/headers.ts';
 import { LISTEN } from '../protocol/tcp.ts';
-import { NONE, servers } from '../service/service.ts';
+import { METHOD_FULLNAT, NONE, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
-import { type Connection, connections, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
-import { changeState, connectionAt, enter, expire, leave, rearm } from './lifecycle.ts';
+import { type Connection, connections, METHOD_MASK, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
+import { changeState, connectionAt, enter, expire, leave, rearm, returnLocalPort } from './lifecycle.ts';
+import { keepPort } from './local-end.ts';
 import { makeExpected } from './make.ts';
 import { type Opening, TABLE_FULL } from './opening.ts';
 
 /**
- * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server. One that is expected
- * already waits anew; false where the client is connected to another real server by these ports, or the table is full.
+ * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server: its number. One that is
+ * expected already waits anew; TABLE_FULL or more where the client is connected to another real server by these ports, or there
+ * is no room.
  * @subprog
  */
-export function expect(control: u32, wanted: Opening, realPort: be16): boolean {
+export function expect(control: u32, wanted: Opening, realPort: be16): u32 {
   const c = connections.at(control);
-  if (c === null) return false;
+  if (c === null) return TABLE_FULL;
   const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
   const there = connections.at(known);
   if (known < TABLE_FULL && there !== null) {
     if (there.controller === u32(control + 1) && there.realPort === realPort) {
       listen(there);
-      return true;
+      return known;
     }
     // What nobody came for makes room, as only the last that was said counts.
-    if ((there.flags & UNKNOWN_PORT) === 0) return false;
+    if ((there.flags & UNKNOWN_PORT) === 0) return TABLE_FULL;
     expire(there, known);
   }
-  return makeExpected(c, control, wanted, realPort) < TABLE_FULL;
+  return makeExpected(c, control, wanted, realPort);
 }
 
 function find(family: Family, wanted: Opening): u32 {
@@ -90,7 +92,11 @@ function becomeKnown(c: Connection, index: u32, port: be16): boolean {
     c.realPort = port;
     c.virtualPort = port;
   }
-  if (enter(c, index)) return true;
+  const kept = (flags & METHOD_MASK) !== METHOD_FULLNAT || keepLocalPort(c);
+  if (kept && enter(c, index)) return true;
+  returnLocalPort(c, index);
   expire(c, index);
   return false;
 }
+
+const keepLocalPort = (c: Connection): boolean => (c.family === AF_INET ? keepPort(IPV4, c) : keepPort(IPV6, c));

@@ -120,6 +120,17 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
   return taken === 1;
 }
 
+/** Replies from where its real server is known to send find it at the local end that it has. False where others are there. */
+export function keepPort(family: Family, c: Connection): boolean {
+  const end = localEnds.at(c.number);
+  if (end === null) return false;
+  const key = stack(family.Tuple, { sourcePort: c.realPort, destinationPort: end.port, protocol: c.protocol });
+  family.narrow(key.source, c.real);
+  family.narrow(key.destination, end.address);
+  const flow = stack(Flow, { connection: c.number, direction: REPLY });
+  return family.flows.update(key, flow, NO_EXIST) === 0;
+}
+
 function poolOf(family: Family, address: Address6): ViewOf<typeof Pool> | null {
   const key = stack(PoolKey, { family: family.number });
   assign(key.address, address);

@@ -1,5 +1,6 @@
 /** All helpers; the number of one is its place in the table of programs, and in the flags of a connection. */
 import { ftp } from './ftp.ts';
 import type { Helper } from './helper.ts';
+import { tftp } from './tftp.ts';
 
-export const HELPERS: readonly Helper[] = [ftp];
+export const HELPERS: readonly Helper[] = [ftp, tftp];

@@ -7,8 +7,9 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { split } from '../forward/split.ts';
 import { tunnel } from '../forward/tunnel.ts';
-import { firstFragment, fragment } from '../fragment.ts';
+import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
 import { outgoing } from '../outgoing.ts';
@@ -24,11 +25,14 @@ import {
   FRAGMENT,
   FULLNAT,
   helpers,
+  LATER_FRAGMENT,
   MASQUERADE,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
   RELATED,
+  RELEASE,
+  SPLIT,
   stages,
   TUNNEL,
   UNRELATED,
@@ -87,6 +91,18 @@ export const firstFragments = stages.set(
 export const fullnatting = stages.set(
   FULLNAT,
   tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
+);
+export const laterFragments = stages.set(
+  LATER_FRAGMENT,
+  tcProgram('ipvsd_laterfrag', (skb) => byFamily(skb, laterFragment)),
+);
+export const release = stages.set(
+  RELEASE,
+  tcProgram('ipvsd_release', (skb) => byFamily(skb, releasing)),
+);
+export const splitting = stages.set(
+  SPLIT,
+  tcProgram('ipvsd_split', (skb) => split(skb)),
 );
 export const altering = helpers.set(
   0,

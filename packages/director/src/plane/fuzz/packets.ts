@@ -197,7 +197,7 @@ function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number)
     return frame;
   }
   if (protocol === 'sctp') return sctpFrame(init, chunks(r, length));
-  const payload = r.oneIn(8) ? sipMessage(r) : r.bytes(length);
+  const payload = r.oneIn(8) ? sipMessage(r) : r.oneIn(8) ? tftpRequest(r) : r.bytes(length);
   const frame = udpFrame({ ...init, payload });
   if (r.oneIn(8)) frame.set([0, 0], frame.length - payload.length - 2);
   return frame;
@@ -211,6 +211,9 @@ function chunks(r: Random, more: number): Uint8Array {
   ];
   return Uint8Array.from([...chunk(4), ...(r.oneIn(3) ? chunk(4) : []), ...r.bytes(more)]);
 }
+
+/** RFC 1350: operation, file, mode. */
+const tftpRequest = (r: Random): Uint8Array => Uint8Array.from([0, r.pick([1, 1, 2, 3]), ...r.bytes(r.below(20)), 0]);
 
 const encoder = new TextEncoder();
 

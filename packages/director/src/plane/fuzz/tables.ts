@@ -31,6 +31,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   secure_tcp: ['0', '1', '3'],
   sloppy_sctp: ['0', '1'],
   sloppy_tcp: ['0', '1'],
+  tftp_ports: ['53', '53,80', 'none'],
 };
 const INITIAL = new Map(describeSysctls().map(({ name, initial }) => [name, initial]));
 
