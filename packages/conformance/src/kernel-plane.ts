@@ -22,8 +22,9 @@ import {
   settings,
   sweep,
   TICK_NS,
+  waiting,
 } from '@ipvsd/ipvs';
-import { createNamespace, deleteNamespace, inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
+import { createNamespace, deleteNamespace, inNamespace, PacketSocket, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { DEFENCES, nextWake } from './node-plane.ts';
 import {
   BOOT_NS,
@@ -40,6 +41,7 @@ import { ICMP, ICMPV6, parsePacket } from './wire.ts';
 
 const MAX_CONNECTIONS = 1024;
 const KEY = new Uint8Array(4);
+const EMPTY = Uint8Array.of(0x45);
 const LINKS = ['lbc', 'lbs', 'or0'] as const;
 const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
   lbc: ['10.1.0.1/24', '10.1.0.100/32', '2001:db8:1::1/64', '2001:db8:1::100/128'],
@@ -61,6 +63,7 @@ export class KernelWorld {
   readonly namespace = `${PREFIX}${process.pid}`;
   readonly plane: KernelPlane;
   readonly ifindex: Readonly<Record<Side, number>>;
+  readonly #arrivals: Readonly<Record<Side, PacketSocket>>;
   /** Nanoseconds since boot at which the next scenario begins. */
   base = BOOT_NS;
 
@@ -70,6 +73,11 @@ export class KernelWorld {
     try {
       this.ifindex = this.#build();
       this.plane = inNamespace(this.namespace, () => KernelPlane.create({ maxConnections: MAX_CONNECTIONS }));
+      const { namespace } = this;
+      this.#arrivals = {
+        client: new PacketSocket('lbc', { namespace }),
+        server: new PacketSocket('lbs', { namespace }),
+      };
     } catch (error) {
       deleteNamespace(this.namespace);
       throw error;
@@ -92,6 +100,21 @@ export class KernelWorld {
     });
   }
 
+  /** How many fragments wait for others. */
+  waiting(): number {
+    return [...(this.plane.store(waiting) as KernelMap).keys()].length;
+  }
+
+  /** The IP packet that the data plane has let come in once more. */
+  comeAgain(side: Side): Uint8Array {
+    for (;;) {
+      const frame = this.#arrivals[side].receive();
+      if (frame === null) throw new Error('A fragment that waited did not come in once more');
+      // Not what the far end says of its own accord.
+      if (frame.subarray(6, 12).every((byte, i) => byte === frameOf(EMPTY, side)[6 + i])) return frame.slice(14);
+    }
+  }
+
   /** As if nothing had ever been: no services, no connections, no counts, all settings at their defaults. */
   empty(director: MapDirector<KernelPlane>): void {
     director.execute({ kind: 'flush' });
@@ -111,6 +134,7 @@ export class KernelWorld {
   }
 
   close(): void {
+    for (const socket of Object.values(this.#arrivals)) socket.close();
     inNamespace(this.namespace, () => this.plane.detach());
     deleteNamespace(this.namespace);
   }
@@ -150,20 +174,31 @@ export class KernelTestPlane implements TestPlane {
   receive(packet: Uint8Array, side: Side, mark: number): readonly Fate[] {
     const { namespace, plane, ifindex } = this.#world;
     const index = ifindex[side];
+    const waiting = this.#world.waiting();
     const context = skbContext({ mark, ifindex: index, ingressIfindex: index });
     const { retval, data } = inNamespace(namespace, () =>
       plane.program(ingress.name).testRun({ data: frameOf(packet, side), context }),
     );
     this.touched();
-    const verdict = retval | 0;
-    if (verdict === TC_ACT_SHOT) return [{ kind: 'drop' }];
-    const after = data.slice(14);
-    if (verdict !== TC_ACT_REDIRECT) return [{ kind: 'pass', packet: after }];
+    const fate = this.#fateOf(retval | 0, data.slice(14));
+    // One that has waited, or the rest of one that was split, comes in once more when this packet is on its way.
+    if (this.#world.waiting() >= waiting && !this.#isPiece(fate)) return [fate];
+    return [fate, ...this.receive(this.#world.comeAgain(side), side, mark)];
+  }
+
+  /** More is to follow of a packet that the director has made. */
+  #isPiece(fate: Fate): boolean {
+    if (fate.kind !== 'send') return false;
+    const { source, destination, moreFragments } = parsePacket(fate.packet);
+    return moreFragments && source === this.#site.route(destination)?.source;
+  }
+
+  #fateOf(verdict: number, after: Uint8Array): Fate {
+    if (verdict === TC_ACT_SHOT) return { kind: 'drop' };
+    if (verdict !== TC_ACT_REDIRECT) return { kind: 'pass', packet: after };
     const hop = this.#hopOf(after);
     const route = hop === undefined ? undefined : this.#site.route(hop);
-    return route === undefined
-      ? [{ kind: 'drop' }]
-      : [{ kind: 'send', packet: after, side: route.side, hop: route.hop }];
+    return route === undefined ? { kind: 'drop' } : { kind: 'send', packet: after, side: route.side, hop: route.hop };
   }
 
   /** A test run does not say where a redirected packet is to go; its destination does, or its connection (DR). */

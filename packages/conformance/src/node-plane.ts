@@ -102,8 +102,14 @@ export class NodeTestPlane implements TestPlane {
     });
     const verdict = this.#plane.receive(skb);
     this.touched();
-    const made = skb.clones.map((clone) => sent(clone, clone.packet!));
-    return [...made, fateOf(verdict, skb)];
+    // What comes in once more does so when this packet is on its way.
+    const again = skb.clones.filter(({ ingress }) => ingress === true);
+    const made = skb.clones.filter(({ ingress }) => ingress !== true).map((clone) => sent(clone, clone.packet!));
+    return [
+      ...made,
+      fateOf(verdict, skb),
+      ...again.flatMap((clone) => this.receive(clone.packet!.slice(14), sideOf(clone.ifindex) ?? side, mark)),
+    ];
   }
 
   touched(): void {

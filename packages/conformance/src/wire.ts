@@ -111,7 +111,8 @@ export function tcpPacket(segment: TcpSegment): Uint8Array {
   view.setUint32(8, segment.acknowledgement >>> 0);
   bytes[12] = ((20 + options.length) / 4) << 4;
   bytes[13] = [...segment.flags].reduce((bits, letter) => bits | (1 << FLAGS.indexOf(letter)), 0);
-  view.setUint16(14, 64_240);
+  // A reset takes nothing more.
+  view.setUint16(14, segment.flags.includes('R') ? 0 : 64_240);
   bytes.set(options, 20);
   bytes.set(payload, 20 + options.length);
   const init = { source: segment.source, destination: segment.destination, protocol: TCP };

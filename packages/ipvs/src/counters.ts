@@ -19,7 +19,7 @@ export const REASONS = {
   fragment: reason(
     'pass',
     'fragment',
-    'A fragment whose first one has not come, or is of no connection; the host judges it.',
+    'A fragment whose first one is of no connection, or which cannot wait for it; the host judges it.',
   ),
   noService: reason(
     'pass',
@@ -134,6 +134,11 @@ export const REASONS = {
     'drop',
     'orphan',
     'A packet from a real server whose connection is gone; nat_icmp_send is set, so the real server is told.',
+  ),
+  fragmentWaits: reason(
+    'drop',
+    'fragmentWaits',
+    'A fragment that has overtaken others: it is kept until they have come, and then comes in once more.',
   ),
   unread: reason(
     'pass',

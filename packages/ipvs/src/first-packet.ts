@@ -20,7 +20,7 @@ import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
 import { NONE, SERVICE_PERSISTENT } from './service/service.ts';
 import { settings } from './settings.ts';
-import { CONNECT, ENGINE, FRAGMENT, schedulers, stages } from './stages.ts';
+import { CONNECT, ENGINE, FIRST_FRAGMENT, schedulers, stages } from './stages.ts';
 
 const FTP_DATA = htons(20);
 
@@ -53,7 +53,7 @@ export function firstPacket(skb: Skb, family: Family): number {
 
 /** The first packet of a connection that was waited for goes on as all of its packets. */
 function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u32): number {
-  if (family.isFragmented(ip)) return tailCall(skb, stages, FRAGMENT);
+  if (family.isFragmented(ip)) return tailCall(skb, stages, FIRST_FRAGMENT);
   const c = connections.at(expected >>> 1);
   if (c === null) return because(REASONS.corrupt);
   return toAltered(skb, c, expected & 1);

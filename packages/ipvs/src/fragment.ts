@@ -1,40 +1,29 @@
 /**
  * Fragments. Only the first has ports: it finds the connection, or opens one, and is remembered; the others follow it by what all
- * of them have in common. None is held back, so one that overtakes its first is the host's.
+ * of them have in common. One that overtakes others waits (fragment-order.ts), so all leave in the order in which they lie in the
+ * packet, as from the kernel's IPVS, which puts packets together first.
  *
- * The table is of limited size and forgets what was not used for longest.
+ * The tables are of limited size and forget what was not used for longest.
  */
-import {
-  ANY,
-  assign,
-  htons,
-  lruHashMap,
-  raw,
-  type Skb,
-  stack,
-  struct,
-  tailCall,
-  u8,
-  u16,
-  u32,
-  type ViewOf,
-} from '@ipvsd/bpf';
+import { ANY, assign, lruHashMap, type Skb, stack, struct, tailCall, u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, type Connection, METHOD_MASK } from './connection/connection.ts';
+import { type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
+import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS } from './followed.ts';
 import { enterTunnel } from './forward/forward.ts';
 import { DESTINATION, type Side, SOURCE } from './forward/nat.ts';
-import { findRoute, sendTo } from './forward/route.ts';
+import { findRoute, isLocal, sendTo } from './forward/route.ts';
+import { sendPiece } from './forward/split.ts';
+import { describe, endOf, FIRST, FRAGMENT_AGE, FragmentKey, LATER, NOT_OURS } from './fragment-key.ts';
+import { isAwaited, release, waitFor } from './fragment-order.ts';
 import { Address6, AF_INET } from './packet/address.ts';
 import { fold32 } from './packet/checksum.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_SCTP, Ipv4, Ports } from './packet/headers.ts';
-import { eventOf, isBalanced } from './protocol/index.ts';
+import { ETHERNET, FRAGMENT6, type Ipv4, Ports } from './packet/headers.ts';
+import { eventOf } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
-import { reply } from './reply.ts';
-import { request } from './request.ts';
 import {
   METHOD_FULLNAT,
   METHOD_LOCAL,
@@ -44,28 +33,14 @@ import {
   servers,
 } from './service/service.ts';
 import { countMore } from './service/statistics.ts';
-import { now as clock, ticksOf } from './settings.ts';
-import { FIRST_FRAGMENT, FIRST_PACKET, stages } from './stages.ts';
+import { now as clock } from './settings.ts';
+import { FIRST_FRAGMENT, FIRST_PACKET, LATER_FRAGMENT, RELEASE, stages } from './stages.ts';
 
-/** What the fragments of one packet have in common (RFC 791, RFC 8200). */
-export const FragmentKey = struct('fragment_key', {
-  source: Address6,
-  destination: Address6,
-  id: u32,
-  protocol: u8,
-  family: u8,
-  reserved: u16,
-});
-export const FollowedFlow = struct('followed_flow', { connection: u32, direction: u32, at: u32 });
+/** Real servers that have sent first fragments: later ones of theirs are worth keeping. */
+const Seen = struct('seen', { at: u32 });
+export const fragmenting = lruHashMap('fragmenting', Address6, Seen, { maxEntries: 1024 });
 
-export const followed = lruHashMap('fragments', FragmentKey, FollowedFlow, { maxEntries: 4096 });
-
-/** How long fragments may be under way, as the kernel's ipfrag_time. */
-const AGE = ticksOf(30);
-const OFFSET_4 = raw(htons(0x1fff));
-const OFFSET_6 = raw(htons(0xfff8));
-
-/** The stage of all fragments. */
+/** The stage of all fragments: who comes in order goes on, who comes too early waits. */
 export function fragment(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
@@ -73,14 +48,58 @@ export function fragment(skb: Skb, family: Family): number {
   const key = stack(FragmentKey);
   const kind = describe(skb, family, key);
   if (kind === NOT_OURS) return because(REASONS.fragment);
-  if (kind === FIRST) return tailCall(skb, stages, FIRST_FRAGMENT);
   const now = clock();
+  const offset = key.offset;
+  const end = endOf(skb, family, offset);
+  key.offset = 0;
+  if (kind === FIRST) {
+    const entry = stack(FollowedFlow, { connection: NOBODY, direction: HOST, at: now, next: end });
+    followed.update(key, entry, ANY);
+  } else {
+    const known = followed.lookup(key);
+    if (known === null || u32(now - known.at) >= FRAGMENT_AGE) {
+      return kind === LATER ? waitIfOurs(skb, family, key, offset, now) : because(REASONS.fragment);
+    }
+    if (known.direction === HOST) return because(REASONS.fragment);
+    if (known.direction === OUTWARDS) return sendPiece(skb, known.connection);
+    if (offset > known.next) return waitIfOurs(skb, family, key, offset, now);
+    // One that is here already goes the same way once more.
+    if (offset === known.next) known.next = end;
+  }
+  key.offset = end;
+  if (isAwaited(key)) return tailCall(skb, stages, RELEASE);
+  return tailCall(skb, stages, kind === FIRST ? FIRST_FRAGMENT : LATER_FRAGMENT);
+}
+
+/** The stage of one for which others wait: the next of them comes in once more, behind this one. */
+export function releasing(skb: Skb, family: Family): number {
+  const key = stack(FragmentKey);
+  const kind = describe(skb, family, key);
+  key.offset = endOf(skb, family, key.offset);
+  if (!release(skb, key, clock())) return because(REASONS.corrupt);
+  return tailCall(skb, stages, kind === FIRST ? FIRST_FRAGMENT : LATER_FRAGMENT);
+}
+
+/** The stage of those without ports, in order. */
+export function laterFragment(skb: Skb, family: Family): number {
+  const key = stack(FragmentKey);
+  if (describe(skb, family, key) !== LATER) return because(REASONS.fragment);
+  key.offset = 0;
   const known = followed.lookup(key);
-  if (known === null || u32(now - known.at) >= AGE) return because(REASONS.fragment);
+  if (known === null) return because(REASONS.fragment);
   const towards = known.direction;
-  const c = connectionAt(known.connection, now);
+  const c = connectionAt(known.connection, clock());
   if (c === null) return because(REASONS.fragment);
   return follow(skb, family, c, towards === REQUEST);
+}
+
+/** It is the director's to keep where nobody else can know the rest: sent to its own address, or by a real server. */
+function waitIfOurs(skb: Skb, family: Family, key: FragmentKey, offset: u32, now: u32): number {
+  if (fragmenting.lookup(key.source) === null && !isLocal(skb, family, key.destination)) {
+    return because(REASONS.fragment);
+  }
+  key.offset = offset & 0xffff;
+  return waitFor(skb, key, now);
 }
 
 /** The stage of the one with ports. */
@@ -108,46 +127,10 @@ export function firstFragment(skb: Skb, family: Family): number {
   const index = flow.connection;
   const c = connectionAt(index, now);
   if (c === null) return tailCall(skb, stages, FIRST_PACKET);
-  const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now });
+  const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now, next: endOf(skb, family, 0) });
   followed.update(key, entry, ANY);
-  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, towards);
-  if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol);
-  return reply(skb, family, ip, ports, at, c, event, protocol);
-}
-
-const NOT_OURS = 0;
-const FIRST = 1;
-const LATER = 2;
-
-/**
- * Fills the key; says whether it is the first one.
- * @subprog
- */
-function describe(skb: Skb, family: Family, key: ViewOf<typeof FragmentKey>): u32 {
-  const ip = skb.header(family.Header, ETHERNET);
-  if (ip === null) return NOT_OURS;
-  let offset: u32 = 0;
-  let protocol: u8 = 0;
-  if (family.number === AF_INET) {
-    const ip4 = skb.header(Ipv4, ETHERNET);
-    if (ip4 === null) return NOT_OURS;
-    offset = raw(ip4.fragment) & OFFSET_4;
-    key.id = raw(ip4.id);
-    protocol = ip4.protocol;
-  } else {
-    const extension = skb.header(Fragment6, ETHERNET + 40);
-    if (extension === null) return NOT_OURS;
-    offset = raw(extension.offset) & OFFSET_6;
-    key.id = raw(extension.id);
-    protocol = extension.next;
-  }
-  key.protocol = protocol;
-  key.family = family.number;
-  family.widen(key.source, ip.source);
-  family.widen(key.destination, ip.destination);
-  // SCTP's CRC over the whole packet cannot be mended in its first part.
-  if (!isBalanced(protocol) || protocol === IPPROTO_SCTP) return NOT_OURS;
-  return offset === 0 ? FIRST : LATER;
+  if (towards !== REQUEST) fragmenting.update(key.source, stack(Seen, { at: now }), ANY);
+  return toAltered(skb, c, towards);
 }
 
 /** A fragment without ports goes where its first went. */

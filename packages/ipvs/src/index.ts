@@ -17,9 +17,11 @@ export {
   engineServers,
 } from './engine/engine.ts';
 export * from './family.ts';
+export { FollowedFlow, followed, OUTWARDS } from './followed.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export * from './forward/sequence.ts';
-export { followed } from './fragment.ts';
+export { fragmenting } from './fragment.ts';
+export { waiting } from './fragment-order.ts';
 export * from './frame/frame.ts';
 export * from './helper/index.ts';
 export * from './helper/ports.ts';
@@ -38,7 +40,7 @@ export * from './protocol/tcp.ts';
 export * from './protocol/udp.ts';
 export * from './real-server/vips.ts';
 export { SCHEDULER_NAMES, SCHEDULERS } from './scheduler/index.ts';
-export { FULL_LOAD, Load, loads, Opened, opened } from './scheduler/ll.ts';
+export { FULL_LOAD, Load, loads, Opened, opened, STALE_LOAD } from './scheduler/ll.ts';
 export { localities } from './scheduler/locality.ts';
 export * from './scheduler/scheduler.ts';
 export { SLOTS_PER_BLOCK, schedulerTables, TableBlock, TableKey } from './scheduler/table.ts';

@@ -19,7 +19,8 @@ import {
   u16,
   u32,
 } from '@ipvsd/bpf';
-import { connections } from './connection/connection.ts';
+import { toAltered } from './altered.ts';
+import { ALTERED, connections } from './connection/connection.ts';
 import { changeState, rearm } from './connection/lifecycle.ts';
 import { makeMasqueraded } from './connection/make.ts';
 import { LAST_CONNECTION, NO_LOCAL_PORT, OF_PACKET, type Opening, openings } from './connection/opening.ts';
@@ -34,7 +35,7 @@ import { eventOf, nextState } from './protocol/index.ts';
 import { INPUT } from './protocol/protocol.ts';
 import { Route } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { errandOf, FRAGMENT, MASQUERADE, stages } from './stages.ts';
+import { errandOf, FIRST_FRAGMENT, MASQUERADE, stages } from './stages.ts';
 
 /** Networks behind the director; `prefix` counts bits from `family` on, of which the first 32 always count. */
 export const MasqueradeKey = struct('masquerade_key', {
@@ -74,11 +75,13 @@ export function masquerade(skb: Skb, family: Family): number {
   const c = connections.at(index);
   const again = skb.header(family.Header, ETHERNET);
   if (c === null || again === null) return because(REASONS.corrupt);
-  if (family.isFragmented(again)) return tailCall(skb, stages, FRAGMENT);
+  if (family.isFragmented(again)) return tailCall(skb, stages, FIRST_FRAGMENT);
+  // Whose first datagram may be what its helper waits for; a helper's stage does what follows here.
+  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, REQUEST);
   const transport = family.transport(again);
   changeState(c, null, 0, nextState(c.protocol, 0, eventOf(skb, c.protocol, transport), INPUT));
   c.inPackets = 1;
-  rearm(c);
+  rearm(c, clock());
   return enterFullnat(skb, c, REQUEST, transport);
 }
 

@@ -24,6 +24,14 @@ export const OUTGOING = 12;
 /** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
 export const MASQUERADE = 13;
 export const ECHO = 14;
+/** GRE (call.ts). */
+export const CALL = 16;
+
+export const LATER_FRAGMENT = 16;
+/** A fragment for which others have waited. */
+export const RELEASE = 17;
+/** What is too long in a tunnel. */
+export const SPLIT = 18;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -49,7 +57,7 @@ const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 /** This CPU's errand; null never happens, but the verifier asks. */
 export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
 
-export const stages = programTable('stages', { maxEntries: 16 });
+export const stages = programTable('stages', { maxEntries: 32 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });
 /** Packets of connections that are not only readdressed: at 0 altered.ts, then a program for each helper (helper/helper.ts). */
 export const helpers = programTable('helpers', { maxEntries: 8 });

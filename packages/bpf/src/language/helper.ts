@@ -212,9 +212,11 @@ export function redirectPeer(ifindex: u32, flags: u32): number {
   return flags === 0 ? TC_ACT_REDIRECT : 2;
 }
 
-/** Send a copy. Moves the packet. */
-export function cloneRedirect(skb: Skb, ifindex: u32, _flags: u32): number {
-  packet(skb).clones.push({ kind: 'clone', ifindex, packet: packet(skb).bytes.slice() });
+/** Send a copy, or receive it once more (BPF_F_INGRESS). Moves the packet. */
+export function cloneRedirect(skb: Skb, ifindex: u32, flags: u32): number {
+  if (flags > BPF_F_INGRESS) return EINVAL;
+  const ingress = flags === BPF_F_INGRESS;
+  packet(skb).clones.push({ kind: 'clone', ifindex, ingress, packet: packet(skb).bytes.slice() });
   packet(skb).moved();
   return 0;
 }

@@ -49,6 +49,8 @@ export interface Redirection {
   readonly ifindex: number;
   /** The bytes of bpf_redir_neigh, where given. */
   readonly neighbour?: Uint8Array;
+  /** Of a clone: it arrives at the interface instead of leaving by it. */
+  readonly ingress?: boolean;
   /** The packet as it was when cloned. */
   readonly packet?: Uint8Array;
 }

@@ -76,6 +76,22 @@ function ask(skb: Skb, family: Family, question: FibQuestion, destination: Addre
   return fibLookup(skb, question, 0);
 }
 
+/** Neither a way out nor an error: the address is this host's own, or nobody's. */
+const FIB_NOT_FORWARDED = 4;
+
+/**
+ * Whether packets to the address end here.
+ * @subprog
+ */
+export function isLocal(skb: Skb, family: Family, address: Address6): boolean {
+  const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
+  question.destination.set(0, address.a);
+  question.destination.set(1, address.b);
+  question.destination.set(2, address.c);
+  question.destination.set(3, address.d);
+  return fibLookup(skb, question, 0) === FIB_NOT_FORWARDED;
+}
+
 /** Whether the packet is longer than the way is wide; what is segmented later (GSO) is not. */
 export const isTooLong = (skb: Skb, route: Route): boolean => skb.len > route.mtu + ETHERNET && skb.gsoSize === 0;
 

@@ -21,6 +21,7 @@ import {
   raw,
   rawBe16,
   type Skb,
+  tailCall,
   type u8,
   u32,
 } from '@ipvsd/bpf';
@@ -48,7 +49,7 @@ import {
 import { finishSum, sumOf } from '../packet/sum.ts';
 import { type RealServer, servers, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE } from '../service/service.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
-import { errandOf } from '../stages.ts';
+import { errandOf, SPLIT, stages } from '../stages.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
 import { findRoute, findSource, sendTo } from './route.ts';
 
@@ -115,11 +116,10 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const mayNotFragment = inner.isWhole(ip) && (inner.number !== AF_INET || discovers);
   inner.finish(ip, 0);
   if (room < overhead + least) return because(REASONS.tooLong);
-  if (length + overhead > room && !gso) {
-    because(REASONS.tooLong);
-    return mayNotFragment && protocol !== inner.icmp
-      ? answerWith(skb, inner, TOO_BIG, u32(room - overhead))
-      : because(REASONS.tooLong);
+  const tooLong = length + overhead > room && !gso;
+  if (tooLong && (mayNotFragment || !v4)) {
+    const verdict = because(REASONS.tooLong);
+    return mayNotFragment && protocol !== inner.icmp ? answerWith(skb, inner, TOO_BIG, u32(room - overhead)) : verdict;
   }
   const timeToLive = ip.timeToLive;
   const own = inner.tos(ip);
@@ -137,7 +137,9 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const transportFlags =
     type === TUNNEL_GUE ? BPF_F_ADJ_ROOM_ENCAP_L4_UDP : type === TUNNEL_GRE ? BPF_F_ADJ_ROOM_ENCAP_L4_GRE : 0;
   const familyFlags = v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
-  if (adjustRoom(skb, extra, BPF_ADJ_ROOM_MAC, familyFlags + transportFlags + gsoFlags) !== 0) {
+  // What is split must not be known as encapsulated: the kernel cuts off no tail of that.
+  const kinds = tooLong ? 0 : familyFlags + transportFlags;
+  if (adjustRoom(skb, extra, BPF_ADJ_ROOM_MAC, kinds + gsoFlags) !== 0) {
     return because(REASONS.tooLong);
   }
 
@@ -180,6 +182,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
       check.checksum = rawBe16(finishSum(raw(htons(0x8000)) + raw(gre.protocol) + sum) & 0xffff);
     }
   }
+  if (tooLong) return tailCall(skb, stages, SPLIT);
   return sendTo(skb, outer, server.route);
 }
 

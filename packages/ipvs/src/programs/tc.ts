@@ -1,14 +1,16 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
 import { altered } from '../altered.ts';
+import { call } from '../call.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { split } from '../forward/split.ts';
 import { tunnel } from '../forward/tunnel.ts';
-import { firstFragment, fragment } from '../fragment.ts';
+import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
 import { orphan } from '../orphan.ts';
 import { outgoing } from '../outgoing.ts';
@@ -16,6 +18,7 @@ import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
+  CALL,
   CONNECT,
   ECHO,
   ENGINE,
@@ -24,11 +27,14 @@ import {
   FRAGMENT,
   FULLNAT,
   helpers,
+  LATER_FRAGMENT,
   MASQUERADE,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
   RELATED,
+  RELEASE,
+  SPLIT,
   stages,
   TUNNEL,
   UNRELATED,
@@ -88,6 +94,18 @@ export const fullnatting = stages.set(
   FULLNAT,
   tcProgram('ipvsd_fullnat', (skb) => byFamily(skb, fullnat)),
 );
+export const laterFragments = stages.set(
+  LATER_FRAGMENT,
+  tcProgram('ipvsd_laterfrag', (skb) => byFamily(skb, laterFragment)),
+);
+export const release = stages.set(
+  RELEASE,
+  tcProgram('ipvsd_release', (skb) => byFamily(skb, releasing)),
+);
+export const splitting = stages.set(
+  SPLIT,
+  tcProgram('ipvsd_split', (skb) => split(skb)),
+);
 export const altering = helpers.set(
   0,
   tcProgram('ipvsd_altered', (skb) => byFamily(skb, altered)),
@@ -99,4 +117,8 @@ export const masquerading = stages.set(
 export const echoing = stages.set(
   ECHO,
   tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
+);
+export const calling = stages.set(
+  CALL,
+  tcProgram('ipvsd_call', (skb) => byFamily(skb, call)),
 );

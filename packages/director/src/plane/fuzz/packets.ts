@@ -197,7 +197,7 @@ function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number)
     return frame;
   }
   if (protocol === 'sctp') return sctpFrame(init, chunks(r, length));
-  const payload = r.oneIn(8) ? sipMessage(r) : r.bytes(length);
+  const payload = r.oneIn(8) ? sipMessage(r) : r.oneIn(8) ? tftpRequest(r) : r.bytes(length);
   const frame = udpFrame({ ...init, payload });
   if (r.oneIn(8)) frame.set([0, 0], frame.length - payload.length - 2);
   return frame;
@@ -211,6 +211,9 @@ function chunks(r: Random, more: number): Uint8Array {
   ];
   return Uint8Array.from([...chunk(4), ...(r.oneIn(3) ? chunk(4) : []), ...r.bytes(more)]);
 }
+
+/** RFC 1350: operation, file, mode. */
+const tftpRequest = (r: Random): Uint8Array => Uint8Array.from([0, r.pick([1, 1, 2, 3]), ...r.bytes(r.below(20)), 0]);
 
 const encoder = new TextEncoder();
 
@@ -277,6 +280,10 @@ function nested(r: Random, frame: Uint8Array): Uint8Array {
   const ends = { source: site.client(r.below(8)), destination: r.pick([...site.virtual, ...site.own]) };
   const kind = r.below(4);
   if (kind === 0) return ipFrame(ends, four ? 4 : 41, inner);
+  if (kind === 1 && r.oneIn(2)) {
+    const call = r.pick([7, 9]);
+    return ipFrame(ends, 47, Uint8Array.from([0x20, r.pick([1, 1, 0]), 0x88, 0x0b, 0, 0, 0, call, ...inner]));
+  }
   if (kind === 1) return ipFrame(ends, 47, Uint8Array.from([0, 0, four ? 8 : 0x86, four ? 0 : 0xdd, ...inner]));
   if (kind === 2) {
     const payload = Uint8Array.from([0, four ? 4 : 41, 0, 0, ...inner]);

@@ -20,6 +20,9 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   expire_nodest_conn: ['0', '1'],
   expire_quiescent_template: ['0', '1'],
   ftp_ports: ['21', '21', '21,80,53', 'none'],
+  irc_ports: ['none', '81'],
+  pptp_ports: ['none', '81', '21'],
+  rtsp_ports: ['none', 'none', '21', '80'],
   ignore_tunneled: ['0', '1'],
   lblc_expiration: ['1', '30', '86400'],
   lblcr_expiration: ['1', '30', '86400'],
@@ -31,6 +34,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   secure_tcp: ['0', '1', '3'],
   sloppy_sctp: ['0', '1'],
   sloppy_tcp: ['0', '1'],
+  tftp_ports: ['53', '53,80', 'none'],
 };
 const INITIAL = new Map(describeSysctls().map(({ name, initial }) => [name, initial]));
 
