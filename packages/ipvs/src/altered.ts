@@ -10,11 +10,12 @@ import { ADJUSTED, type Connection, connections, HELPER_MASK, HELPER_SHIFT } fro
 import { endOnce, isOnce } from './connection/once.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
-import { mendSequences } from './forward/sequence.ts';
+import { beginUnchanged, mendSequences } from './forward/sequence.ts';
 import { AF_INET } from './packet/address.ts';
-import { ETHERNET, FRAGMENT6, IPPROTO_TCP, Ports } from './packet/headers.ts';
+import { ETHERNET, FRAGMENT6, IPPROTO_TCP, Ports, Tcp } from './packet/headers.ts';
 import { eventOf } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
+import { ESTABLISHED } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
 import { now as clock } from './settings.ts';
@@ -40,7 +41,12 @@ export function altered(skb: Skb, family: Family): number {
   const extension = family.number !== AF_INET && family.isFragmented(before) ? FRAGMENT6 : 0;
   const transport = family.transport(before) + extension;
   const protocol = c.protocol;
-  if ((c.flags & ADJUSTED) !== 0 && protocol === IPPROTO_TCP) mendSequences(skb, transport, connection, direction);
+  if ((c.flags & ADJUSTED) !== 0 && protocol === IPPROTO_TCP) {
+    // A client's SYN counts anew, unless it may be anybody's that meets a connection which is open.
+    const anew = direction === REQUEST && c.state !== ESTABLISHED && isSyn(skb, transport);
+    if (anew) beginUnchanged(connection);
+    mendSequences(skb, transport, connection, direction);
+  }
   const ip = skb.header(family.Header, ETHERNET);
   const ports = skb.header(Ports, transport);
   const event = eventOf(skb, protocol, transport);
@@ -52,4 +58,12 @@ export function altered(skb: Skb, family: Family): number {
       : reply(skb, family, ip, ports, transport, c, event, protocol, now);
   if (isOnce(c)) endOnce();
   return verdict;
+}
+
+const SYN = 0x02;
+const ACK = 0x10;
+
+function isSyn(skb: Skb, transport: u32): boolean {
+  const tcp = skb.header(Tcp, transport);
+  return tcp !== null && (tcp.flags & (SYN | ACK)) === SYN;
 }

@@ -14,7 +14,7 @@ import { because, REASONS } from './counters.ts';
 import { EngineServerKey, engineServers, findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
 import { type Family, REPLY } from './family.ts';
-import { unanswered } from './orphan.ts';
+import { unclaimed } from './orphan.ts';
 import { ETHERNET, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { NONE, services } from './service/service.ts';
 
@@ -22,7 +22,7 @@ import { NONE, services } from './service/service.ts';
 export function outgoing(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  if (ip.protocol !== IPPROTO_UDP || family.isFragment(ip)) return unanswered(skb);
+  if (ip.protocol !== IPPROTO_UDP || family.isFragment(ip)) return unclaimed(skb);
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   const opening = openings.at(OF_PACKET);
@@ -36,9 +36,9 @@ export function outgoing(skb: Skb, family: Family): number {
   });
   family.widen(source.address, ip.source);
   const known = engineServers.lookup(source);
-  if (known === null) return unanswered(skb);
+  if (known === null) return unclaimed(skb);
   const service = services.lookup(known.service);
-  if (service === null) return unanswered(skb);
+  if (service === null) return unclaimed(skb);
   assign(plan.service, service);
   plan.chosen = known.server;
   opening.clientPort = ports.destinationPort;
@@ -48,7 +48,7 @@ export function outgoing(skb: Skb, family: Family): number {
   opening.mark = 0;
   family.widen(opening.client, ip.destination);
   assign(opening.virtual, known.service.address);
-  if (!readKey(skb, family)) return unanswered(skb);
+  if (!readKey(skb, family)) return unclaimed(skb);
   findOwnTemplate();
   supersede(opening);
   const index: u32 = open(plan, opening);

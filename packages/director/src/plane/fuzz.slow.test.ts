@@ -90,6 +90,12 @@ function change(): void {
     worlds.mark(distinctRules(random.below(4)));
     return;
   }
+  if (random.oneIn(40)) {
+    const family = random.pick(['ipv4', 'ipv6'] as const);
+    note(() => `masquerading of ${family}`);
+    worlds.masquerade(family);
+    return;
+  }
   const oldest = [...services.values()][0];
   const command =
     services.size > MOST_SERVICES && oldest !== undefined

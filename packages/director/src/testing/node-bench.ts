@@ -38,7 +38,7 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
-/** BPF_FIB_LKUP_RET_NOT_FWDED */
+/** A code of bpf_fib_lookup: not forwarded. */
 const NOT_FOUND = 4;
 
 export class NodeBench {

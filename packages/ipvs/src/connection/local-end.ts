@@ -16,6 +16,7 @@ import {
   atomicAdd,
   atomicFetchAdd,
   be16,
+  be32,
   hashMap,
   htons,
   loop,
@@ -23,7 +24,7 @@ import {
   NO_EXIST,
   stack,
   struct,
-  u16,
+  u8,
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
@@ -37,10 +38,19 @@ import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
 export const LocalEnd = struct('local_end', {
   address: Address6,
   port: be16,
-  reserved: u16,
+  /** How the real server is told of the client (forward/tell.ts), and whether it has answered the client's SYN. */
+  tells: u8,
+  answered: u8,
+  /** What the client acknowledges until the real server has said more, and where its first byte is, as the real server counts. */
+  firstAck: be32,
+  firstSequence: be32,
   /** The way to what no real server's record has one to (masquerade.ts). */
   route: Route,
 });
+export const TELLS_NOT = 0;
+export const TELLS_BY_OPTION = 1;
+export const TELLS_BY_PROXY_1 = 2;
+export const TELLS_BY_PROXY_2 = 3;
 export type LocalEnd = ViewOf<typeof LocalEnd>;
 
 /** By the connection's number. Beside the table and not in it: NAT shall not carry it through the caches. */

@@ -171,6 +171,17 @@ test.each([
   expect(diagnostics[0]?.message).toMatch(message);
 });
 
+test('load and slow start with a scheduler that does not go by weight are found', () => {
+  const more = '    scheduler: rr\n    load: { from: agent }\n    slowStart: 10\n';
+  const found = loadNativeText('ipvsd.yaml', service(more)).diagnostics.map(
+    ({ severity, message }) => `${severity}: ${message}`,
+  );
+  expect(found).toEqual([
+    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: load has no effect',
+    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: slowStart has no effect',
+  ]);
+});
+
 test('silence has a word of its own, and its reset is for TCP alone', () => {
   const { configuration, diagnostics } = loadNativeText(
     'ipvsd.yaml',
@@ -185,17 +196,6 @@ test('silence has a word of its own, and its reset is for TCP alone', () => {
   ]);
   const refused = loadNativeText('ipvsd.yaml', service('    protocol: udp\n    idle: { reset: true }\n'));
   expect(refused.diagnostics[0]?.message).toMatch(/idle\.reset is for TCP alone/);
-});
-
-test('load and slow start with a scheduler that does not go by weight are found', () => {
-  const more = '    scheduler: rr\n    load: { from: agent }\n    slowStart: 10\n';
-  const found = loadNativeText('ipvsd.yaml', service(more)).diagnostics.map(
-    ({ severity, message }) => `${severity}: ${message}`,
-  );
-  expect(found).toEqual([
-    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: load has no effect',
-    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: slowStart has no effect',
-  ]);
 });
 
 test('the schema is published as JSON Schema', () => {
