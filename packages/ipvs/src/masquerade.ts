@@ -66,7 +66,7 @@ export function masquerade(skb: Skb, family: Family): number {
   const transport = family.transport(again);
   changeState(c, null, 0, nextState(c.protocol, 0, eventOf(skb, c.protocol, transport), INPUT));
   c.inPackets = 1;
-  rearm(c);
+  rearm(c, clock());
   return enterFullnat(skb, c, REQUEST, transport);
 }
 

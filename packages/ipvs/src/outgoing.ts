@@ -3,19 +3,19 @@
  * connection as if the client had, so that what the client answers comes back to that real server and no other (spec 15.2).
  */
 import { assign, type Skb, stack, type u32 } from '@ipvsd/bpf';
+import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
 import { supersede } from './connection/lifecycle.ts';
-import { beginOnce, endOnce, isOnce } from './connection/once.ts';
+import { beginOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
 import { LAST_CONNECTION, OF_ITS_TEMPLATE, OF_PACKET, openings, planOf } from './connection/opening.ts';
 import { ifValid, invalidate, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { EngineServerKey, engineServers, findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
-import type { Family } from './family.ts';
+import { type Family, REPLY } from './family.ts';
 import { unclaimed } from './orphan.ts';
 import { ETHERNET, IPPROTO_UDP, Ports } from './packet/headers.ts';
-import { reply } from './reply.ts';
 import { NONE, services } from './service/service.ts';
 
 /** The stage. */
@@ -54,14 +54,9 @@ export function outgoing(skb: Skb, family: Family): number {
   const index: u32 = open(plan, opening);
   if (index > LAST_CONNECTION) return because(REASONS.tableFull);
   const c = connections.at(index);
-  const again = skb.header(family.Header, ETHERNET);
-  const samePorts = skb.header(Ports, transport);
-  if (c === null || again === null || samePorts === null) return because(REASONS.corrupt);
-  const once = isOnce(c);
-  if (once) beginOnce(index);
-  const verdict = reply(skb, family, again, samePorts, transport, c, 0, IPPROTO_UDP);
-  if (once) endOnce();
-  return verdict;
+  if (c === null) return because(REASONS.corrupt);
+  if (isOnce(c)) beginOnce(index);
+  return toAltered(skb, c, REPLY);
 }
 
 /**

@@ -32,6 +32,8 @@ export const LATER_FRAGMENT = 16;
 export const RELEASE = 17;
 /** What is too long in a tunnel. */
 export const SPLIT = 18;
+/** GRE (call.ts). */
+export const CALL = 19;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

@@ -200,7 +200,9 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
-  assign(made.real, c.real);
+  // Outside, whom a masqueraded host waits for is all that there is.
+  if (server === null) assign(made.real, wanted.virtual);
+  else assign(made.real, c.real);
   made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
   made.timeout = timeoutOf(wanted.protocol, made.state);
   if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);
@@ -221,6 +223,11 @@ function takePortBeside(made: Connection, c: Connection): boolean {
   own.route.ifindex = 0;
   if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
     own.port = control.port;
+    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+  }
+  // Where media is sent, and which number a call has, is told to the real server as the client says it.
+  if (made.protocol !== IPPROTO_TCP) {
+    own.port = made.clientPort;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
   }
   return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);

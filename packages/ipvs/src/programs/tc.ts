@@ -1,6 +1,7 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
 import { altered } from '../altered.ts';
+import { call } from '../call.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { echo } from '../echo.ts';
@@ -18,6 +19,7 @@ import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
+  CALL,
   CONNECT,
   ECHO,
   ENGINE,
@@ -117,6 +119,10 @@ export const masquerading = stages.set(
 export const echoing = stages.set(
   ECHO,
   tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
+);
+export const calling = stages.set(
+  CALL,
+  tcProgram('ipvsd_call', (skb) => byFamily(skb, call)),
 );
 export const telling = stages.set(
   TELL,

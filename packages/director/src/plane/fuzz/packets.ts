@@ -328,6 +328,10 @@ function nested(r: Random, frame: Uint8Array): Uint8Array {
   const ends = { source: site.client(r.below(8)), destination: r.pick([...site.virtual, ...site.own]) };
   const kind = r.below(4);
   if (kind === 0) return ipFrame(ends, four ? 4 : 41, inner);
+  if (kind === 1 && r.oneIn(2)) {
+    const call = r.pick([7, 9]);
+    return ipFrame(ends, 47, Uint8Array.from([0x20, r.pick([1, 1, 0]), 0x88, 0x0b, 0, 0, 0, call, ...inner]));
+  }
   if (kind === 1) return ipFrame(ends, 47, Uint8Array.from([0, 0, four ? 8 : 0x86, four ? 0 : 0xdd, ...inner]));
   if (kind === 2) {
     const payload = Uint8Array.from([0, four ? 4 : 41, 0, 0, ...inner]);
