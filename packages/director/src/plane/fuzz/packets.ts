@@ -114,7 +114,9 @@ export class Packets {
   #ofConnection(): Uint8Array {
     const r = this.#random;
     const { protocol, request, reply } = r.pick(this.#seen);
-    const ends = r.oneIn(2) ? request : reply;
+    const asks = r.oneIn(2);
+    const ends = asks ? request : reply;
+    if (protocol === 'tcp' && r.oneIn(3)) return ofHandshake(r, ends, asks);
     return transportFrame(r, protocol, ends, r.oneIn(20) ? r.pick([1, 2]) : 64);
   }
 
@@ -184,6 +186,30 @@ const clientPort = (r: Random): number => (r.oneIn(20) ? r.pick([20, 500]) : 100
 const timeToLive = (r: Random): number => (r.oneIn(20) ? r.pick([0, 1, 2]) : 64);
 
 const FLAGS = ['S', 'S', 'S', 'SA', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', '', 'SR'];
+/** A handshake and the first data behind it, whose numbers fit together: for what is told a real server of its client. */
+function ofHandshake(r: Random, ends: Ends, asks: boolean): Uint8Array {
+  const [flags, sequence, acknowledgement] = r.pick<readonly [string, number, number]>(
+    asks
+      ? [
+          ['S', 0, 0],
+          ['A', 1, 1],
+          ['A', 1, 1],
+          ['PA', 1, 1],
+          ['FA', 1, 1],
+          ['A', 8, 1],
+        ]
+      : [
+          ['SA', 0, 1],
+          ['SA', 0, 1],
+          ['A', 1, 1 + r.below(60)],
+        ],
+  );
+  const payload = flags === 'PA' ? r.bytes(r.pick([1, 2, 33, 1440 + r.below(21)])) : r.bytes(0);
+  const frame = tcpFrame({ ...ends, flags, sequence, acknowledgement, payload });
+  if (r.oneIn(4)) giveOptions(r, frame);
+  return frame;
+}
+
 /** Types of SCTP chunks (RFC 9260), and one that nobody knows. */
 const CHUNKS = [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 12, 200];
 
