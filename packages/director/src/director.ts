@@ -38,9 +38,21 @@ export interface Director {
    */
   reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void;
 
+  /** What `ll` goes by, for each real server of the service in its order; undefined where nobody reports. */
+  loads(id: ServiceId): readonly EstimatedLoad[] | undefined;
+
   /** Buckets of the connection table, which every listing states in its first line. */
   readonly connectionTableSize: number;
   totals(): Totals;
+}
+
+/** A load as the scheduler `ll` sees it, 1 is fully used. */
+export interface EstimatedLoad {
+  /** Undefined: it has not reported, and counts as the others together. */
+  readonly reported: number | undefined;
+  /** Connections opened since; of one that has not reported, all that are active. */
+  readonly since: number;
+  readonly estimate: number;
 }
 
 /** The counters of the whole director; `perCpu` in CPU order. */

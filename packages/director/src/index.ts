@@ -12,7 +12,7 @@ export {
   parseAddress,
 } from './address.ts';
 export type * from './command.ts';
-export type { Director, Totals } from './director.ts';
+export type { Director, EstimatedLoad, Totals } from './director.ts';
 export { builtInSchedulers, createEnvironment, type Environment, type EnvironmentOptions } from './environment.ts';
 export { DirectorError, type ErrorCode } from './errors.ts';
 export * from './mark-rule.ts';

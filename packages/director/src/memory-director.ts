@@ -62,6 +62,8 @@ export class MemoryDirector implements Director {
   /** Without a data plane nobody schedules by it. */
   reportLoads(): void {}
 
+  loads(): undefined {}
+
   connections(): Iterable<ConnectionEntry> {
     return this.#connections;
   }

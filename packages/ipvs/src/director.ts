@@ -9,7 +9,7 @@ import { ALTERED, type Connection, NO_OUTPUT } from './connection/connection.ts'
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
-import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
 import { SCTP_CLOSED } from './protocol/sctp.ts';
@@ -18,7 +18,7 @@ import { reply } from './reply.ts';
 import { request } from './request.ts';
 import { SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
-import { FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
+import { CALL, FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 import { wasTunneled } from './tunneled.ts';
 
 const ETH_P_IP = htons(0x0800);
@@ -51,7 +51,8 @@ function journey(skb: Skb, family: Family): number {
   const encrypted = protocol === IPPROTO_ESP || protocol === IPPROTO_AH;
   if (!isBalanced(protocol) && !encrypted) {
     if (protocol === family.icmp) return tailCall(skb, stages, RELATED);
-    return family.isFragmented(ip) ? tailCall(skb, stages, FRAGMENT) : TC_ACT_UNSPEC;
+    if (family.isFragmented(ip)) return tailCall(skb, stages, FRAGMENT);
+    return protocol === IPPROTO_GRE ? tailCall(skb, stages, CALL) : TC_ACT_UNSPEC;
   }
   if (!family.isValid(ip)) return because(REASONS.malformed);
   if (family.isFragment(ip)) return tailCall(skb, stages, FRAGMENT);
@@ -75,16 +76,18 @@ function journey(skb: Skb, family: Family): number {
   const flow = family.flows.lookup(tuple);
   if (flow !== null) {
     const index = flow.connection;
-    const c = connectionAt(index, clock());
+    // Asked once for the whole journey: each question is a call into the kernel.
+    const now = clock();
+    const c = connectionAt(index, now);
     if (c !== null) {
       const plain = (c.flags & ALTERED) === 0;
       if (flow.direction !== REQUEST) {
-        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol);
+        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REPLY);
       }
       const fate = fateOf(c, event);
       if (fate === GOES_ON) {
-        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol);
+        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REQUEST);
       }
       if (fate === FINISHED) expireSoon(c, index);

@@ -12,6 +12,7 @@ import {
   ntohl,
   ntohs,
   raw,
+  rawBe16,
   rawBe32,
   struct,
   u8,
@@ -20,7 +21,7 @@ import {
 } from '@ipvsd/bpf';
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
 import { fold32, patch, wordDifference } from './packet/checksum.ts';
-import { ETHERNET, IPPROTO_FRAGMENT, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_FRAGMENT, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
 import { settings } from './settings.ts';
 
 /** What a tuple leads to: a connection, and which way the packet goes. */
@@ -41,6 +42,9 @@ const tuple = { sourcePort: be16, destinationPort: be16, protocol: u8, kind: u8,
  */
 export const Tuple4 = struct('tuple4', { source: Address4, destination: Address4, ...tuple });
 export const Tuple6 = struct('tuple6', { source: Address6, destination: Address6, ...tuple });
+
+/** A packet of a call bears the number that it has at its receiver only. */
+export const sourceOf = (protocol: u8, port: be16): be16 => (protocol === IPPROTO_GRE ? rawBe16(0) : port);
 
 /** Two flows a connection (one without replies through us): sized at twice the connections when the maps are made. */
 export const flows4 = hashMap('flows4', Tuple4, Flow, { maxEntries: 524_288 });

@@ -182,4 +182,44 @@ describeKernel('the daemon in front of traffic', () => {
     },
     120_000,
   );
+
+  test('ll sends work by the loads that agents tell, and by connections when they have fallen silent', async () => {
+    const loadFile = (i: number): string => join(folder, `load${i}`);
+    const tell = (...percents: readonly number[]): void => {
+      for (const [i, percent] of percents.entries()) writeFileSync(loadFile(i), `${percent}\n`);
+    };
+    tell(90, 10, 10);
+    const agents = reals.map((host, i) =>
+      host.start(process.execPath, [bundle, 'agent', '--command', `cat '${loadFile(i)}'`], { stdio: 'ignore' }),
+    );
+    endings.push(() => {
+      for (const agent of agents) agent.kill('SIGKILL');
+    });
+    const servers = REALS.map((address) => `      - { address: ${address}, port: ${FIRST_PORT} }\n`);
+    await run(
+      'least-load.yaml',
+      `services:\n  - address: ${VIP}\n    port: ${FIRST_PORT}\n    scheduler: ll\n    load: { from: http, stale: 3 }\n    realServers:\n${servers.join('')}`,
+    );
+    const steady = load([FIRST_PORT, FIRST_PORT]);
+    await pause(6000);
+    const shares = () => steady.shares(Date.now() - 2500, Date.now());
+    expect(shares()['real1'] ?? 0).toBeLessThan(0.15);
+    const real = `${REALS[0]}:${FIRST_PORT}`;
+    const virtual = `${VIP}:${FIRST_PORT}`;
+    expect(ipvsd('explain', 'weight', virtual, real)).toMatch(
+      /weight 1: its scheduler goes by the load itself\n.*\nreported load 0\.90/,
+    );
+    expect(ipvsd('explain', '192.0.2.1:1024', virtual)).toMatch(
+      /ll takes the least load\n(.*\n)*.*reported 0\.\d+, \d+ connections opened since/,
+    );
+    tell(10, 10, 90);
+    await pause(9000);
+    const turned = shares();
+    expect(turned['real1']).toBeGreaterThan(0.3);
+    expect(turned['real3'] ?? 0).toBeLessThan(0.15);
+    for (const agent of agents) agent.kill('SIGKILL');
+    await pause(6000);
+    expect(shares()['real3'], 'its report is too old to count').toBeGreaterThan(0.2);
+    expect(steady.failed).toEqual([]);
+  }, 120_000);
 });

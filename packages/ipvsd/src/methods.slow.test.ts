@@ -54,7 +54,7 @@ describeKernel('real clients', () => {
           run(director, 'ipvsadm', '-a', kind, `${vip}:${PORT}`, '-r', `${address}:${PORT}`, ...FLAGS[method]);
         }
       }
-    });
+    }, 60_000);
 
     afterAll(() => cluster?.remove());
 

@@ -123,6 +123,14 @@ describeKernel('connections that go by silence, on the real kernel', () => {
     expect(ipvsadm('-Lnc')).not.toContain('ESTABLISHED');
   });
 
+  test('both ends are told under FULLNAT, the real server by its very peer', { timeout: 60_000 }, async () => {
+    ipvsadm('-A', '-t', `${VIP4}:80`, '-s', 'rr', '--conn-timeout', '2', '--reset-at-expiry');
+    ipvsadm('-P', '-t', `${VIP4}:80`, '-z', '192.168.45.1');
+    ipvsadm('-a', '-t', `${VIP4}:80`, '-r', '192.168.45.2:80', '--fullnat');
+    await open(VIP4);
+    await until('the resets', () => heard('client ECONNRESET') && heard('server ECONNRESET'));
+  });
+
   test('both ends are told under direct routing, whose replies the director never sees', {
     timeout: 60_000,
   }, async () => {

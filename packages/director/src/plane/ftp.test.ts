@@ -1,166 +1,7 @@
 /** FTP through the data plane in Node: what both sides read, who may connect where, and how numbers go on. */
-import { answerOnLink, NodeSkb, TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
-import { MAX_CONNECTIONS, parseFrame, REASON_LIST, reasons, sweep, tcpFrame } from '@ipvsd/ipvs';
-import { expect, test } from 'vitest';
-import { type ConnectionEntry, plainTunnel, type ServiceId } from '../model.ts';
-import { MapDirector } from './map-director.ts';
-import { NodePlane } from './node-plane.ts';
-
-type Side = 'client' | 'server';
-interface Addresses {
-  readonly client: string;
-  readonly vip: string;
-  readonly real: string;
-}
-const V4: Addresses = { client: '172.16.0.9', vip: '10.1.0.100', real: '10.2.0.11' };
-const V6: Addresses = { client: '2001:db8:c::9', vip: '2001:db8:1::100', real: '2001:db8:2::11' };
-
-/** A client logged in to a virtual service on port 21, whose real server listens on 2100. */
-class Session {
-  readonly addresses: Addresses;
-  readonly director: MapDirector;
-  readonly #plane: NodePlane;
-  #now = 10n ** 12n;
-  /** What each side sends next, as it counts itself. */
-  readonly next = { client: 1000, server: 0xffff_fff0 };
-  /** What each side has read of the other. */
-  readonly heard = { client: 0, server: 0 };
-  readonly port: number;
-
-  constructor(addresses: Addresses, settings: readonly (readonly [string, string])[] = [], port = 21) {
-    this.addresses = addresses;
-    this.port = port;
-    this.#plane = new NodePlane({
-      now: () => this.#now,
-      random: () => 4,
-      route: (parameters) => answerOnLink(parameters, 2),
-    });
-    this.director = new MapDirector(this.#plane);
-    this.director.writeSettings(undefined, MAX_CONNECTIONS);
-    for (const [name, value] of settings) this.director.execute({ kind: 'setSysctl', name, value });
-    const family = addresses === V6 ? 'ipv6' : 'ipv4';
-    const service: ServiceId = { kind: 'address', family, protocol: 'tcp', address: addresses.vip, port };
-    this.director.executeAll(
-      [
-        {
-          kind: 'addService',
-          service,
-          settings: {
-            scheduler: 'rr',
-            schedulerFlags: 0,
-            persistence: null,
-            persistenceEngine: null,
-            onePacket: false,
-          },
-        },
-        {
-          kind: 'addServer',
-          service,
-          server: { address: addresses.real, port: 2100 },
-          settings: { forwarding: 'masq', weight: 1, upperThreshold: 0, lowerThreshold: 0, tunnel: plainTunnel },
-        },
-      ],
-      { atomic: true },
-    );
-    this.#control('client', 'S', '');
-    this.#control('server', 'SA', '');
-    this.#control('client', 'A', '');
-  }
-
-  /** A line of the control connection: as the other side reads it. */
-  says(side: Side, text: string): string {
-    const parsed = this.#control(side, 'PA', text);
-    return Buffer.from(parsed.payload).toString();
-  }
-
-  /** The same line again, as it was not acknowledged. */
-  repeats(side: Side, text: string): string {
-    const { next, heard } = this;
-    next[side] = (next[side] - text.length) >>> 0;
-    const other = side === 'client' ? 'server' : 'client';
-    const read = heard[other];
-    const parsed = this.#send(side, 'PA', text);
-    next[side] = (next[side] + text.length) >>> 0;
-    heard[other] = read;
-    return Buffer.from(parsed.payload).toString();
-  }
-
-  #control(side: Side, flags: string, text: string): ReturnType<typeof parseFrame> {
-    const other = side === 'client' ? 'server' : 'client';
-    const parsed = this.#send(side, flags, text);
-    const length = text.length + (flags.includes('S') ? 1 : 0);
-    this.next[side] = (this.next[side] + length) >>> 0;
-    // The reader finds the stream without a gap, and its acknowledgements are what the writer has sent.
-    if (!flags.includes('S')) expect(parsed.sequence).toBe(this.heard[other]);
-    this.heard[other] = (parsed.sequence + parsed.payload.length + (flags.includes('S') ? 1 : 0)) >>> 0;
-    return parsed;
-  }
-
-  #send(side: Side, flags: string, text: string): ReturnType<typeof parseFrame> {
-    const { client, vip, real } = this.addresses;
-    const asking = side === 'client';
-    const from = asking ? ([client, 40_000] as const) : ([real, 2100] as const);
-    const to = asking ? ([vip, this.port] as const) : ([client, 40_000] as const);
-    const { verdict, parsed } = this.packet({
-      from,
-      to,
-      flags,
-      text,
-      sequence: this.next[side],
-      acknowledgement: flags.includes('A') ? this.heard[side] : 0,
-    });
-    expect(verdict).toBe(TC_ACT_REDIRECT);
-    if (flags.includes('A')) {
-      const other = side === 'client' ? 'server' : 'client';
-      expect(parsed.acknowledgement).toBe(this.next[other]);
-    }
-    return parsed;
-  }
-
-  packet(packet: {
-    readonly from: readonly [string, number];
-    readonly to: readonly [string, number];
-    readonly flags: string;
-    readonly text?: string;
-    readonly sequence?: number;
-    readonly acknowledgement?: number;
-  }): { readonly verdict: number; readonly parsed: ReturnType<typeof parseFrame> } {
-    const skb = new NodeSkb(
-      tcpFrame({
-        source: packet.from[0],
-        sourcePort: packet.from[1],
-        destination: packet.to[0],
-        destinationPort: packet.to[1],
-        flags: packet.flags,
-        sequence: packet.sequence ?? 0,
-        acknowledgement: packet.acknowledgement ?? 0,
-        payload: Buffer.from(packet.text ?? ''),
-      }),
-    );
-    const verdict = this.#plane.receive(skb);
-    const parsed = parseFrame(skb.bytes);
-    expect(parsed.valid).toBe(true);
-    return { verdict, parsed };
-  }
-
-  connections(): string[] {
-    const end = ({ address, port }: ConnectionEntry['client']): string => `${address} ${port}`;
-    return [...this.director.connections()]
-      .map(({ client, virtual, real, state }) => `${end(client)} > ${end(virtual)} > ${end(real)} ${state}`)
-      .slice(1);
-  }
-
-  wait(seconds: number): void {
-    this.#now += BigInt(seconds) * 10n ** 9n;
-    this.#plane.call(sweep, sweep.context.create());
-  }
-
-  counted(name: string): number {
-    const index = REASON_LIST.findIndex((reason) => reason.name === name);
-    const [bytes] = this.#plane.store(reasons).lookupPerCpu(new Uint8Array(Uint32Array.of(index).buffer));
-    return Number(new DataView(bytes!.buffer, bytes!.byteOffset).getBigUint64(0, true));
-  }
-}
+import { TC_ACT_REDIRECT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import { describe, expect, test } from 'vitest';
+import { LOCAL, Session, V4, V6 } from '../testing/session.ts';
 
 const EPSV = '229 Entering Extended Passive Mode (|||50010|)\r\n';
 
@@ -304,4 +145,52 @@ test('an expected connection holds the control connection and goes by itself aft
   expect(left()).toEqual([779]);
   const late = session.packet({ from: [V4.client, 45_679], to: [V4.vip, 50_003], flags: 'S' });
   expect(late.verdict).toBe(TC_ACT_UNSPEC);
+});
+
+describe('under FULLNAT', () => {
+  test.each([
+    ['PORT 172,16,0,9,236,197\r\n', V4, /^PORT (10),(2),(0),(1),(\d+),(\d+)\r\n$/],
+    ['EPRT |1|172.16.0.9|60613|\r\n', V4, /^EPRT \|1\|10\.2\.0\.1\|(\d+)\|\r\n$/],
+    ['EPRT |2|2001:db8:c::9|60613|\r\n', V6, /^EPRT \|2\|2001:db8:2:0:0:0:0:1\|(\d+)\|\r\n$/],
+  ])('%j names a port of ours, which leads to the client from any port of the real server', (line, addresses, expected) => {
+    const session = new Session(addresses, [], 21, 'fullnat');
+    const said = session.says('client', line);
+    expect(said).toMatch(expected);
+    expect(session.repeats('client', line)).toBe(said);
+    const numbers = expected.exec(said)!.slice(1).map(Number);
+    const port = numbers.length === 1 ? numbers[0]! : numbers[4]! * 256 + numbers[5]!;
+    const { client, vip, real } = addresses;
+    const local = addresses === V4 ? LOCAL.ipv4 : LOCAL.ipv6;
+    const opened = session.packet({ from: [real, 3456], to: [local, port], flags: 'S' });
+    expect(opened.parsed).toMatchObject({
+      source: vip,
+      sourcePort: 3456,
+      destination: client,
+      destinationPort: 60_613,
+    });
+    const answered = session.packet({ from: [client, 60_613], to: [vip, 3456], flags: 'SA' });
+    expect(answered.parsed).toMatchObject({
+      source: local,
+      sourcePort: port,
+      destination: real,
+      destinationPort: 3456,
+    });
+    // The client's bytes are more or fewer than it sent, and both sides agree all the same.
+    session.says('client', 'RETR x\r\n');
+    session.says('server', '150 Here it comes\r\n');
+    session.says('client', line);
+    session.says('client', 'NOOP\r\n');
+    session.says('server', '200 yes\r\n');
+  });
+
+  test('passive data connections come from the local address of the control connection', () => {
+    const session = new Session(V4, [], 21, 'fullnat');
+    session.says('client', 'PASV\r\n');
+    expect(session.says('server', '227 (10,2,0,11,195,83)\r\n')).toBe('227 (10,1,0,100,195,83)\r\n');
+    const opened = session.packet({ from: [V4.client, 45_678], to: [V4.vip, 50_003], flags: 'S' });
+    expect(opened.parsed).toMatchObject({ source: LOCAL.ipv4, destination: V4.real, destinationPort: 50_003 });
+    const { source, sourcePort } = opened.parsed;
+    const answered = session.packet({ from: [V4.real, 50_003], to: [source, sourcePort], flags: 'SA' });
+    expect(answered.parsed).toMatchObject({ source: V4.vip, sourcePort: 50_003, destinationPort: 45_678 });
+  });
 });

@@ -8,7 +8,7 @@
 import { start } from '@ipvsd/ipvs';
 import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
-import type { Director, Totals } from '../director.ts';
+import type { Director, EstimatedLoad, Totals } from '../director.ts';
 import type { DirectorError } from '../errors.ts';
 import { MemoryDirector } from '../memory-director.ts';
 import type { ConnectionEntry, ServiceId, SyncDaemon, Timeouts, VirtualService } from '../model.ts';
@@ -65,6 +65,9 @@ export class KernelDirector implements Director {
   }
   reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
     this.#find()?.reportLoads(id, byAddress);
+  }
+  loads(id: ServiceId): readonly EstimatedLoad[] | undefined {
+    return this.#find()?.loads(id);
   }
   connections(): Iterable<ConnectionEntry> {
     return this.#read().connections();

@@ -80,6 +80,37 @@ describe('ll', () => {
     expect(got[2]).toBeLessThan(got[1]!);
   });
 
+  test('says what it goes by, and then goes there', () => {
+    const bench = benchOf('ll', [1, 2, 1, 1]);
+    const next = (): string => {
+      const estimates = bench.director.loads(tcpService)!.map(({ estimate }) => estimate);
+      return bench.director.service(tcpService)!.realServers[estimates.indexOf(Math.min(...estimates))]!.address;
+    };
+    expect(bench.director.loads(tcpService)).toBeUndefined();
+    for (let i = 0; i < 100; i++) {
+      if (i % 20 === 0) report(bench, (i % 7) / 10, 0.4, 0.35, undefined);
+      const expected = next();
+      expect(bench.packet(addressOf(0x0b00_0000 + i), 1024)).toBe(expected);
+    }
+    expect(bench.director.loads(tcpService)!.map(({ reported }) => reported === undefined)).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ]);
+    bench.pass(20);
+    expect(bench.director.loads(tcpService)).toBeUndefined();
+  });
+
+  test('forgets the load of one that is not reported any more', () => {
+    const bench = benchOf('ll', [1, 1]);
+    report(bench, 0, 0.9);
+    report(bench, undefined, 0.9);
+    expect(bench.director.loads(tcpService)!.map(({ reported }) => reported === undefined)).toEqual([false, true]);
+    report(bench);
+    expect(bench.director.loads(tcpService)).toBeUndefined();
+  });
+
   test('never chooses one that is quiesced, however idle', () => {
     const bench = benchOf('ll', [0, 1]);
     report(bench, 0, 0.9);

@@ -4,18 +4,19 @@
  * In the time between two reports the service got some connections, and the servers' mean load is what they, those before
  * them and all other work come to. A real server that gets its share of as many again is taken to be loaded by half of the mean
  * more. As reports are smoothed (load's controller), even a cost of a third of the true one would settle; the true one is at
- * most the whole mean. The last cost weighs three quarters, as one second is not like another.
+ * most the whole mean. The last cost and this one meet at their geometric mean: one second is not like the next, and the first after a
+ * start knows of no connections at all.
  */
 import { bytesOf } from '@ipvsd/bpf';
-import { FULL_LOAD, Load, loads, Opened, opened } from '@ipvsd/ipvs';
+import { FULL_LOAD, Load, loads, Opened, opened, STALE_LOAD } from '@ipvsd/ipvs';
 import type { Address } from '../address.ts';
+import type { EstimatedLoad } from '../director.ts';
 import type { Plane } from './plane.ts';
 import type { Stored } from './stored-table.ts';
 
 /** Below this all are idle, and differences are noise. */
 const LEAST_MEAN = 0.1;
 const MOST_LOAD = 100;
-const KEPT = 0.75;
 /** Of the mean load: what each one's share of the connections between two reports is taken to bring. */
 const BROUGHT = 0.5;
 
@@ -31,7 +32,7 @@ interface Reported {
 
 type LoadRecord = ReturnType<typeof Load.create>;
 
-/** `now` in ticks. A real server without a report keeps none. */
+/** `now` in ticks. Of a real server without a report the one before is forgotten. */
 export function writeLoads(plane: Plane, stored: Stored, byAddress: ReadonlyMap<Address, number>, now: number): void {
   const loadStore = plane.store(loads);
   const openedStore = plane.store(opened);
@@ -39,25 +40,45 @@ export function writeLoads(plane: Plane, stored: Stored, byAddress: ReadonlyMap<
   const reported = stored.numbers.flatMap((number, place): Reported[] => {
     const { address, weight } = stored.service.realServers[place]!;
     const load = byAddress.get(address);
-    if (load === undefined) return [];
-    const before = Load.on(loadStore.lookup(indexKey(number))!.slice());
-    return [
-      {
-        number,
-        weight,
-        load: Math.min(MOST_LOAD, Math.max(0, load)),
-        opened: Opened.on(openedStore.lookup(indexKey(number))!).count,
-        before: before.owner === owner && before.cost !== 0 ? before : undefined,
-      },
-    ];
+    const old = Load.on(loadStore.lookup(indexKey(number))!.slice());
+    const before = old.owner === owner && old.cost !== 0 ? old : undefined;
+    if (load === undefined) {
+      if (before !== undefined) loadStore.update(indexKey(number), bytesOf(Load.create()));
+      return [];
+    }
+    const { count } = Opened.on(openedStore.lookup(indexKey(number))!);
+    return [{ number, weight, load: Math.min(MOST_LOAD, Math.max(0, load)), opened: count, before }];
   });
   const unit = costOfWeight(reported);
   for (const { number, weight, load, opened: count, before } of reported) {
     const fresh = unit / Math.max(1, weight);
-    const cost = before === undefined ? fresh : (before.cost / FULL_LOAD) * KEPT + fresh * (1 - KEPT);
+    const cost = before === undefined ? fresh : Math.sqrt((before.cost / FULL_LOAD) * fresh);
     const record = Load.create({ load: fixed(load), cost: Math.max(1, fixed(cost)), opened: count, at: now, owner });
     loadStore.update(indexKey(number), bytesOf(record));
   }
+}
+
+/**
+ * What `ll` takes the real servers' loads to be, in list order: as reported, corrected by what was opened since; those who have
+ * not reported, by the others' mean. Undefined where nobody has.
+ */
+export function readLoads(plane: Plane, stored: Stored, now: number): readonly EstimatedLoad[] | undefined {
+  const read = stored.numbers.map((number) => {
+    const load = Load.on(plane.store(loads).lookup(indexKey(number))!);
+    const count = Opened.on(plane.store(opened).lookup(indexKey(number))!).count;
+    const known = load.owner === stored.record.sequence && load.cost !== 0 && (now - load.at) >>> 0 <= STALE_LOAD;
+    return { known, load: load.load / FULL_LOAD, cost: load.cost / FULL_LOAD, since: (count - load.opened) >>> 0 };
+  });
+  const known = read.filter((one) => one.known);
+  if (known.length === 0) return undefined;
+  const mean = (of: (one: (typeof read)[number]) => number): number =>
+    known.reduce((sum, one) => sum + of(one), 0) / known.length;
+  const [meanLoad, meanCost] = [mean(({ load }) => load), mean(({ cost }) => cost)];
+  return read.map((one, place) => {
+    if (one.known) return { reported: one.load, since: one.since, estimate: one.load + one.since * one.cost };
+    const { activeConnections } = stored.service.realServers[place]!;
+    return { reported: undefined, since: activeConnections, estimate: meanLoad + activeConnections * meanCost };
+  });
 }
 
 /** What a connection adds to a real server of weight 1. */

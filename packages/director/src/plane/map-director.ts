@@ -19,7 +19,7 @@ import {
 } from '@ipvsd/ipvs';
 import type { Address } from '../address.ts';
 import type { Command } from '../command.ts';
-import type { Director, Totals } from '../director.ts';
+import type { Director, EstimatedLoad, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
 import type { DirectorError } from '../errors.ts';
 import {
@@ -37,7 +37,7 @@ import { defaultSysctls } from '../sysctls.ts';
 import { Allocator, allocation } from './allocation.ts';
 import { connectionEntry } from './connection-entry.ts';
 import { writeHelpedPorts } from './helper-table.ts';
-import { writeLoads } from './loads.ts';
+import { readLoads, writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
 import { SchedulerNames } from './scheduler-names.ts';
@@ -112,6 +112,11 @@ export class MapDirector<P extends Plane = Plane> implements Director {
       const stored = this.#stored.read(id);
       if (stored !== undefined) writeLoads(this.plane, stored, byAddress, this.#ticks());
     });
+  }
+
+  loads(id: ServiceId): readonly EstimatedLoad[] | undefined {
+    const stored = this.#stored.read(id);
+    return stored && readLoads(this.plane, stored, this.#ticks());
   }
 
   *connections(): Iterable<ConnectionEntry> {

@@ -7,7 +7,17 @@
  */
 import { ntohs } from '@ipvsd/bpf';
 import type { KernelMap } from '@ipvsd/bpf/kernel';
-import { AF_INET, ETHERNET, IdleEnd, idleEnds, METHOD_LOCAL, METHOD_MASQ, METHOD_ROUTE, tcpFrame } from '@ipvsd/ipvs';
+import {
+  AF_INET,
+  ETHERNET,
+  IdleEnd,
+  idleEnds,
+  METHOD_FULLNAT,
+  METHOD_LOCAL,
+  METHOD_MASQ,
+  METHOD_ROUTE,
+  tcpFrame,
+} from '@ipvsd/ipvs';
 import { parseIp, RawIpSocket } from '@ipvsd/linux';
 import { loadAddress } from './codec.ts';
 import type { KernelPlane } from './kernel-plane.ts';
@@ -65,14 +75,12 @@ export class ResetSender {
 /** What the ends of a connection are told. */
 export function resetsOf(end: ReturnType<typeof IdleEnd.on>): Reset[] {
   const family = end.family === AF_INET ? 4 : 6;
-  const [client, virtual, real] = [end.client, end.virtual, end.real].map((each) => loadAddress(each, end.family)) as [
-    string,
-    string,
-    string,
-  ];
+  const addressOf = (each: object): string => loadAddress(each, end.family);
+  const [client, virtual, real] = [addressOf(end.client), addressOf(end.virtual), addressOf(end.real)];
   const clientPort = ntohs(end.clientPort);
   const virtualPort = ntohs(end.virtualPort);
-  const translated = end.method === METHOD_MASQ;
+  const both = end.method === METHOD_FULLNAT;
+  const translated = end.method === METHOD_MASQ || both;
   const toClient = segment({
     source: virtual,
     sourcePort: virtualPort,
@@ -82,8 +90,8 @@ export function resetsOf(end: ReturnType<typeof IdleEnd.on>): Reset[] {
     acknowledgement: end.serverNext,
   });
   const toServer = segment({
-    source: client,
-    sourcePort: clientPort,
+    source: both ? addressOf(end.local) : client,
+    sourcePort: both ? ntohs(end.localPort) : clientPort,
     destination: translated ? real : virtual,
     destinationPort: translated ? ntohs(end.realPort) : virtualPort,
     sequence: end.serverNext,

@@ -3,43 +3,45 @@
  * that spoke of them, which controls them. Where the port of one side is not known yet it is 0, and the first packet from any port
  * of that side makes it known.
  */
-import { atomicAdd, atomicCompareExchange, type be16, stack, u32 } from '@ipvsd/bpf';
-import { type Family, IPV4, IPV6 } from '../family.ts';
-import { AF_INET } from '../packet/address.ts';
+import { assign, atomicAdd, atomicCompareExchange, type be16, raw, stack, u32 } from '@ipvsd/bpf';
+import { type Family, IPV4, IPV6, sourceOf } from '../family.ts';
+import { type Address6, AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP } from '../packet/headers.ts';
 import { LISTEN } from '../protocol/tcp.ts';
-import { NONE, servers } from '../service/service.ts';
+import { METHOD_FULLNAT, NONE, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
-import { type Connection, connections, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
-import { changeState, connectionAt, enter, expire, leave, rearm } from './lifecycle.ts';
+import { type Connection, connections, METHOD_MASK, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
+import { changeState, connectionAt, enter, expire, leave, rearm, returnLocalPort } from './lifecycle.ts';
+import { keepPort } from './local-end.ts';
 import { makeExpected } from './make.ts';
 import { type Opening, TABLE_FULL } from './opening.ts';
 
 /**
- * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server. One that is expected
- * already waits anew; false where the client is connected to another real server by these ports, or the table is full.
+ * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server: its number. One that is
+ * expected already waits anew; TABLE_FULL or more where the client is connected to another real server by these ports, or there
+ * is no room.
  * @subprog
  */
-export function expect(control: u32, wanted: Opening, realPort: be16): boolean {
+export function expect(control: u32, wanted: Opening, realPort: be16): u32 {
   const c = connections.at(control);
-  if (c === null) return false;
+  if (c === null) return TABLE_FULL;
   const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
   const there = connections.at(known);
   if (known < TABLE_FULL && there !== null) {
     if (there.controller === u32(control + 1) && there.realPort === realPort) {
       listen(there);
-      return true;
+      return known;
     }
     // What nobody came for makes room, as only the last that was said counts.
-    if ((there.flags & UNKNOWN_PORT) === 0) return false;
+    if ((there.flags & UNKNOWN_PORT) === 0) return TABLE_FULL;
     expire(there, known);
   }
-  return makeExpected(c, control, wanted, realPort) < TABLE_FULL;
+  return makeExpected(c, control, wanted, realPort);
 }
 
 function find(family: Family, wanted: Opening): u32 {
   const key = stack(family.Tuple, {
-    sourcePort: wanted.clientPort,
+    sourcePort: sourceOf(wanted.protocol, wanted.clientPort),
     destinationPort: wanted.virtualPort,
     protocol: wanted.protocol,
   });
@@ -53,7 +55,7 @@ function find(family: Family, wanted: Opening): u32 {
 
 function listen(c: Connection): void {
   if (c.protocol === IPPROTO_TCP) changeState(c, servers.at(c.server), c.state, LISTEN);
-  rearm(c);
+  rearm(c, clock());
 }
 
 /**
@@ -65,20 +67,27 @@ export function takeExpected(family: Family, opening: Opening): u32 {
   const key = stack(family.Tuple, { destinationPort: opening.virtualPort, protocol: opening.protocol });
   family.narrow(key.source, opening.client);
   family.narrow(key.destination, opening.virtual);
-  const flow = family.flows.lookup(key);
+  let flow = family.flows.lookup(key);
+  if (flow === null) {
+    // Or anybody may come.
+    const open = stack(family.Tuple, { destinationPort: opening.virtualPort, protocol: opening.protocol });
+    family.narrow(open.destination, opening.virtual);
+    flow = family.flows.lookup(open);
+  }
   if (flow === null) return NONE;
   const index = flow.connection;
   const direction = flow.direction;
   const c = connectionAt(index, clock());
-  if (c === null || !becomeKnown(c, index, opening.clientPort)) return NONE;
+  if (c === null || !becomeKnown(c, index, opening)) return NONE;
   return u32(2 * index + direction);
 }
 
 /**
- * The port is `port`. False where another CPU was first, or the client uses these ports otherwise.
+ * The port, and where anybody might come the host, is that of the packet. False where another CPU was first, or the client uses these ports otherwise.
  * @subprog
  */
-function becomeKnown(c: Connection, index: u32, port: be16): boolean {
+function becomeKnown(c: Connection, index: u32, opening: Opening): boolean {
+  const port = opening.clientPort;
   const flags = c.flags;
   if ((flags & UNKNOWN_PORT) === 0) return false;
   if (atomicCompareExchange(c, 'flags', flags, u32(flags & ~UNKNOWN_PORT)) !== flags) return false;
@@ -89,8 +98,19 @@ function becomeKnown(c: Connection, index: u32, port: be16): boolean {
   } else {
     c.realPort = port;
     c.virtualPort = port;
+    if (isNobody(c.real)) {
+      assign(c.real, opening.client);
+      assign(c.virtual, opening.client);
+    }
   }
-  if (enter(c, index)) return true;
+  const kept = (flags & METHOD_MASK) !== METHOD_FULLNAT || keepLocalPort(c);
+  if (kept && enter(c, index)) return true;
+  returnLocalPort(c, index);
   expire(c, index);
   return false;
 }
+
+const keepLocalPort = (c: Connection): boolean => (c.family === AF_INET ? keepPort(IPV4, c) : keepPort(IPV6, c));
+
+const isNobody = (address: Address6): boolean =>
+  raw(address.a) === 0 && raw(address.b) === 0 && raw(address.c) === 0 && raw(address.d) === 0;

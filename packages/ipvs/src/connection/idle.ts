@@ -12,6 +12,7 @@ import {
   ANY,
   assign,
   be16,
+  clear,
   hashMap,
   ntohl,
   percpuArray,
@@ -29,8 +30,9 @@ import { Address6 } from '../packet/address.ts';
 import { ETHERNET, IPPROTO_TCP, IPPROTO_UDP, Tcp } from '../packet/headers.ts';
 import { isEstablished } from '../protocol/index.ts';
 import { CLOSE_WAIT, ESTABLISHED, FIN_WAIT } from '../protocol/tcp.ts';
-import { IDLE_RESETS, IDLE_SECONDS, type Service } from '../service/service.ts';
-import { type Connection, HAS_IDLE_RULE, MAX_CONNECTIONS, NO_OUTPUT } from './connection.ts';
+import { IDLE_RESETS, IDLE_SECONDS, METHOD_FULLNAT, type Service } from '../service/service.ts';
+import { type Connection, HAS_IDLE_RULE, MAX_CONNECTIONS, METHOD_MASK, NO_OUTPUT } from './connection.ts';
+import { localEnds } from './local-end.ts';
 
 const IdleKey = struct('idle_key', { connection: u32 });
 export const IdleRule = struct('idle_rule', {
@@ -56,9 +58,12 @@ export const IdleEnd = struct('idle_end', {
   client: Address6,
   virtual: Address6,
   real: Address6,
+  /** Of the director, towards the real server; FULLNAT only. */
+  local: Address6,
   clientPort: be16,
   virtualPort: be16,
   realPort: be16,
+  localPort: be16,
   family: u8,
   /** Of connection flags: the forwarding method. */
   method: u8,
@@ -159,6 +164,7 @@ export function announceEnd(c: Connection): void {
   if (rule === null || end === null || c.protocol !== IPPROTO_TCP) return;
   if (rule.resets === 0 || rule.clientKnown === 0 || rule.serverKnown === 0) return;
   if (c.state !== ESTABLISHED && c.state !== FIN_WAIT && c.state !== CLOSE_WAIT) return;
+  clear(end);
   assign(end.client, c.client);
   assign(end.virtual, c.virtual);
   assign(end.real, c.real);
@@ -167,6 +173,12 @@ export function announceEnd(c: Connection): void {
   end.realPort = c.realPort;
   end.family = c.family;
   end.method = u8(c.flags & 7);
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) {
+    const own = localEnds.at(c.number);
+    if (own === null) return;
+    assign(end.local, own.address);
+    end.localPort = own.port;
+  }
   end.clientNext = rule.clientNext;
   end.serverNext = rule.serverNext;
   idleEnds.push(end, EXIST);

@@ -6,7 +6,7 @@
  */
 import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32, type ViewOf } from '@ipvsd/bpf';
 import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
-import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST } from '../family.ts';
+import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST, sourceOf } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
 import { METHOD_FULLNAT, METHOD_MASQ, type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
@@ -45,7 +45,7 @@ export function enter(c: Connection, index: u32): boolean {
 function enterIn(family: Family, c: Connection, index: u32): boolean {
   const template = (c.flags & TEMPLATE) !== 0;
   const key = stack(family.Tuple, {
-    sourcePort: c.clientPort,
+    sourcePort: sourceOf(c.protocol, c.clientPort),
     destinationPort: c.virtualPort,
     protocol: c.protocol,
     kind: template ? OF_TEMPLATE : OF_PACKETS,
@@ -81,7 +81,7 @@ export function leave(c: Connection, index: u32): void {
 function leaveFrom(family: Family, c: Connection, index: u32): void {
   const template = (c.flags & TEMPLATE) !== 0;
   const key = stack(family.Tuple, {
-    sourcePort: c.clientPort,
+    sourcePort: sourceOf(c.protocol, c.clientPort),
     destinationPort: c.virtualPort,
     protocol: c.protocol,
     kind: template ? OF_TEMPLATE : OF_PACKETS,
@@ -110,7 +110,7 @@ function forgetReplies(family: Family, c: Connection, index: u32): void {
 function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connection): void {
   const method = c.flags & METHOD_MASK;
   const translated = method === METHOD_MASQ || method === METHOD_FULLNAT;
-  back.sourcePort = translated ? c.realPort : c.virtualPort;
+  back.sourcePort = sourceOf(c.protocol, translated ? c.realPort : c.virtualPort);
   back.destinationPort = c.clientPort;
   back.protocol = c.protocol;
   if (translated) family.narrow(back.source, c.real);
@@ -247,8 +247,7 @@ export function dropChain(first: u32): void {
 }
 
 /** The timer starts anew with its state's timeout. Nothing is written that already says so: the line may be shared. */
-export function rearm(c: Connection): void {
-  const now = clock();
+export function rearm(c: Connection, now: u32): void {
   const timeout = timeoutOf(c.protocol, c.state);
   if (c.timeout !== timeout) c.timeout = timeout;
   if (c.lastSeen !== now) c.lastSeen = now;

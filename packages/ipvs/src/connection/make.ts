@@ -18,7 +18,7 @@ import {
   servers,
 } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
-import { now as clock, ticksOf } from '../settings.ts';
+import { now as clock, settings, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
   ASSURED,
@@ -41,7 +41,16 @@ import {
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import {
+  keepPort,
+  localEnds,
+  PROBES,
+  TELLS_BY_OPTION,
+  TELLS_BY_PROXY_1,
+  TELLS_NOT,
+  takeLocalEnd,
+  takePort,
+} from './local-end.ts';
 import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -58,17 +67,27 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const fullnat = method === METHOD_FULLNAT;
   const once = (service.flags & SERVICE_ONE_PACKET) !== 0 && opening.protocol === IPPROTO_UDP && !fullnat;
   const unseen: u32 = method === METHOD_MASQ || fullnat ? 0 : NO_OUTPUT;
-  const helped: u32 = method === METHOD_MASQ && !once ? helperOf(opening.protocol, opening.virtualPort) : 0;
+  // What helpers write is of the packet's own family.
+  const readable = (method === METHOD_MASQ || fullnat) && !once && server.family === opening.family;
+  const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
+  const tells: u32 = fullnat && opening.protocol === IPPROTO_TCP ? wayToTell(service, helped) : TELLS_NOT;
+  const proxied = tells >= TELLS_BY_PROXY_1;
   const index = fill(
     opening,
     chosen,
     port,
-    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
+    (proxied ? ADJUSTED : 0) +
+      method +
+      INACTIVE +
+      unseen +
+      familyOf(server, opening) +
+      (once ? ONE_PACKET : 0) +
+      flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
-  if (helped !== 0) beginUnchanged(index);
+  if (helped !== 0 || proxied) beginUnchanged(index);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
@@ -81,6 +100,8 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       giveUp(c, index);
       return refused;
     }
+    const end = localEnds.at(index);
+    if (end !== null) end.tells = u8(tells & 3);
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
@@ -92,6 +113,12 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   bind(server);
   countConnection(chosen);
   return index;
+}
+
+/** How a real server is told of its client: as the service says, else by the option. A helper's own lines cannot wait for a header. */
+function wayToTell(service: Service, helped: u32): u32 {
+  if (service.proxy !== 0) return helped === 0 ? u32(service.proxy + TELLS_BY_OPTION) : TELLS_NOT;
+  return settings.only.addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
 }
 
 /** A helper may change the length of what TCP carries. */
@@ -115,14 +142,18 @@ export function makeBypass(opening: Opening): u32 {
  * @subprog
  */
 export function makeMasqueraded(opening: Opening, source: Address6): u32 {
-  const index = fill(opening, NONE, opening.virtualPort, METHOD_FULLNAT + INACTIVE, INITIAL_TIMEOUT, false);
+  const helped = helperOf(opening.protocol, opening.virtualPort);
+  const flags = METHOD_FULLNAT + INACTIVE + flagsOfHelper(helped, opening);
+  const index = fill(opening, NONE, opening.virtualPort, flags, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
+  if (helped !== 0) beginUnchanged(index);
   const c = connections.at(index);
   const end = localEnds.at(index);
   if (c === null || end === null) return TABLE_FULL;
   assign(c.real, opening.virtual);
   assign(end.address, source);
   end.route.ifindex = 0;
+  end.tells = TELLS_NOT;
   const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
   if (!taken) {
     giveUp(c, index);
@@ -161,23 +192,45 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
  * @subprog
  */
 export function makeExpected(c: Connection, control: u32, wanted: Opening, realPort: be16): u32 {
+  // Of a masqueraded host it has none.
   const server = servers.at(c.server);
-  if (server === null) return NO_SERVER;
   const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
   const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
-  assign(made.real, c.real);
+  // Outside, whom a masqueraded host waits for is all that there is.
+  if (server === null) assign(made.real, wanted.virtual);
+  else assign(made.real, c.real);
   made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
   made.timeout = timeoutOf(wanted.protocol, made.state);
+  if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);
   if (!enter(made, index)) return giveUp(made, index);
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
   if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
-  bind(server);
+  if (server !== null) bind(server);
   return index;
+}
+
+/** The real server sees it come from the same local address as `c`, and what is of one port of the client from one port. */
+function takePortBeside(made: Connection, c: Connection): boolean {
+  const own = localEnds.at(made.number);
+  const control = localEnds.at(c.number);
+  if (own === null || control === null) return false;
+  assign(own.address, control.address);
+  own.route.ifindex = 0;
+  if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
+    own.port = control.port;
+    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+  }
+  // Where media is sent, and which number a call has, is told to the real server as the client says it.
+  if (made.protocol !== IPPROTO_TCP) {
+    own.port = made.clientPort;
+    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+  }
+  return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
 }
 
 /** Whether the template of that number plus one has led to a connection that came about. */

@@ -8,7 +8,7 @@ import { BPF_F_PSEUDO_HDR, type be16, l4CsumReplace, raw, type Skb, type u32, ty
 import type { Family } from '../family.ts';
 import type { Address4, Address6 } from '../packet/address.ts';
 import { fold32 } from '../packet/checksum.ts';
-import { IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, type Ports } from '../packet/headers.ts';
+import { IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, type Ipv4, type Ports } from '../packet/headers.ts';
 import { mendSctp } from './sctp-checksum.ts';
 import { mendUdp } from './udp-checksum.ts';
 
@@ -69,6 +69,8 @@ export function rewriteBoth(
   family.narrow(ip.source, source);
   family.narrow(ip.destination, destination);
   family.finish(ip, difference);
+  // Numbers of calls stay, and nothing sums them up.
+  if (protocol === IPPROTO_GRE) return;
   ports.sourcePort = sourcePort;
   ports.destinationPort = destinationPort;
   if (protocol === IPPROTO_SCTP) {

@@ -9,15 +9,17 @@
  * The address that a real server names is not believed, only its port: whoever has more than one, or names what he is called
  * outside, is reached where the control connection goes. Only what fits into one segment is read, as by IPVS.
  */
-import { htonl, htons, ntohl, ntohs, rawBe16, type Skb, u32 } from '@ipvsd/bpf';
-import type { Connection } from '../connection/connection.ts';
+import { htonl, htons, ntohs, rawBe16, type Skb, u32 } from '@ipvsd/bpf';
+import { type Connection, METHOD_MASK } from '../connection/connection.ts';
 import { expect } from '../connection/expected.ts';
+import { localEnds } from '../connection/local-end.ts';
+import { TABLE_FULL } from '../connection/opening.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY, REQUEST } from '../family.ts';
 import { adjustmentOf, shift } from '../forward/sequence.ts';
-import { AF_INET } from '../packet/address.ts';
+import { type Address6, AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP } from '../packet/headers.ts';
-import { NONE } from '../service/service.ts';
+import { METHOD_FULLNAT, NONE } from '../service/service.ts';
 import { expectedOf } from './expectation.ts';
 import type { Control, Helper } from './helper.ts';
 import {
@@ -31,7 +33,15 @@ import {
   readNumbers,
   readUpTo,
 } from './reading.ts';
-import { beginLine, lineLength, replaceText, writeCharacter, writeNumber } from './writing.ts';
+import {
+  beginLine,
+  lineLength,
+  replaceText,
+  writeCharacter,
+  writeColons,
+  writeDotted,
+  writeNumber,
+} from './writing.ts';
 
 const COMMANDS = lineWords('PASV', 'EPSV', 'PORT', 'EPRT');
 const PASV = 0;
@@ -66,13 +76,15 @@ export const ftp: Helper = {
       if (isForDataConnection(skb, v4)) asked.memo = EXTENDED;
     } else {
       asked.memo = NOTHING;
-      if (command !== PORT || v4) goActive(skb, family, control, c, command === PORT);
+      if (command !== PORT || v4) activate(skb, family, control, c, command === PORT);
     }
   },
   reply(skb, family, control, c) {
     const asked = adjustmentOf(control.connection, REQUEST);
     const answered = adjustmentOf(control.connection, REPLY);
     if (asked === null || answered === null || asked.memo === NOTHING) return;
+    // A masqueraded host reads where the outside waits, and connects there as anywhere.
+    if (c.server === NONE) return;
     const answer = findLine(skb, ANSWERS);
     if (answer === NONE) return;
     const extended = answer !== 0;
@@ -113,11 +125,31 @@ function isForDataConnection(skb: Skb, v4: boolean): boolean {
   return readByte(skb) === RETURN;
 }
 
-/** PORT or EPRT: the real server will connect to where the client says, which need not be the client itself. */
-function goActive(skb: Skb, family: Family, control: Control, c: Connection, plain: boolean): void {
+/** PORT or EPRT: the real server will connect to where the client says, or under FULLNAT to us, who will connect there. */
+function activate(skb: Skb, family: Family, control: Control, c: Connection, plain: boolean): void {
+  const number = goActive(skb, family, control, c, plain);
+  if (number >= TABLE_FULL || (c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
+  const end = localEnds.at(number);
+  const r = readingOf();
+  const changed = adjustmentOf(control.connection, REQUEST);
+  if (end === null || r === null || changed === null) return;
+  const length = u32(r.last - r.first);
+  const behind = u32(control.sequence + u32(r.last - control.payload));
+  if (plain) {
+    beginLine();
+    writeNumbers(end.address, ntohs(end.port));
+  } else {
+    writeFields(family, end.address, ntohs(end.port));
+  }
+  if (replaceText(skb, family, control.transport, r.first, length)) shift(changed, behind, u32(lineLength() - length));
+  else because(REASONS.unread);
+}
+
+/** The number of the connection that is expected from the real server; TABLE_FULL or more for none. It need not be the client's own address. */
+function goActive(skb: Skb, family: Family, control: Control, c: Connection, plain: boolean): u32 {
   const opening = expectedOf(c);
   const r = readingOf();
-  if (opening === null || r === null) return;
+  if (opening === null || r === null) return TABLE_FULL;
   let understood = readByte(skb) === SPACE;
   if (understood && plain) {
     understood = readNumbers(skb);
@@ -131,11 +163,15 @@ function goActive(skb: Skb, family: Family, control: Control, c: Connection, pla
   const port = ntohs(c.realPort);
   if (!understood || r.port === 0 || port < 2) {
     because(REASONS.unread);
-    return;
+    return TABLE_FULL;
   }
   opening.clientPort = htons(r.port & 0xffff);
-  opening.virtualPort = htons((ntohs(c.virtualPort) - 1) & 0xffff);
-  if (!expect(control.connection, opening, htons(port - 1))) because(REASONS.unexpected);
+  // Under FULLNAT it comes to a port of its own, so from whichever port it may come.
+  const any = (c.flags & METHOD_MASK) === METHOD_FULLNAT;
+  opening.virtualPort = any ? rawBe16(0) : htons((ntohs(c.virtualPort) - 1) & 0xffff);
+  const number = expect(control.connection, opening, any ? rawBe16(0) : htons((port - 1) & 0xffff));
+  if (number >= TABLE_FULL) because(REASONS.unexpected);
+  return number;
 }
 
 /** Where a passive real server waits: its place in the packet, and the port. */
@@ -153,7 +189,7 @@ function goPassive(control: Control, c: Connection, port: u32): boolean {
   if (opening === null) return false;
   opening.clientPort = rawBe16(0);
   opening.virtualPort = htons(port & 0xffff);
-  return expect(control.connection, opening, htons(port & 0xffff));
+  return expect(control.connection, opening, htons(port & 0xffff)) < TABLE_FULL;
 }
 
 function writeAnswer(c: Connection, port: u32, extended: boolean): void {
@@ -164,14 +200,30 @@ function writeAnswer(c: Connection, port: u32, extended: boolean): void {
     writeCharacter(BAR);
     return;
   }
-  const address = ntohl(c.virtual.a);
-  for (const bits of [24, 16, 8, 0]) {
-    writeNumber((address >>> bits) & 0xff);
-    writeCharacter(COMMA);
-  }
+  writeNumbers(c.virtual, port);
+}
+
+function writeNumbers(address: Address6, port: u32): void {
+  writeDotted(address, COMMA);
+  writeCharacter(COMMA);
   writeNumber((port >>> 8) & 0xff);
   writeCharacter(COMMA);
   writeNumber(port & 0xff);
 }
+
+/** What EPRT says. */
+function writeFields(family: Family, address: Address6, port: u32): void {
+  const v4 = family.number === AF_INET;
+  beginLine();
+  writeCharacter(BAR);
+  writeNumber(v4 ? 1 : 2);
+  writeCharacter(BAR);
+  if (v4) writeDotted(address, DOT);
+  else writeColons(address);
+  writeCharacter(BAR);
+  writeNumber(port);
+  writeCharacter(BAR);
+}
 const BAR = 124;
 const COMMA = 44;
+const DOT = 46;

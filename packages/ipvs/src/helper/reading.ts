@@ -6,9 +6,11 @@
  */
 import {
   array,
+  be32,
   htonl,
   loadBytes,
   loop,
+  ntohl,
   percpuArray,
   rawBe32,
   type Skb,
@@ -32,6 +34,8 @@ export const Reading = struct('reading', {
   /** IPv4 in the machine's order. */
   address: u32,
   port: u32,
+  /** Of a pair of ports the other. */
+  second: u32,
   /** Of `|protocol|address|port|`: the protocol, and where the address stands. */
   protocol: u32,
   addressAt: u32,
@@ -53,6 +57,7 @@ const readings = percpuArray('readings', Reading, { maxEntries: 1 });
 export const readingOf = (): Reading | null => readings.at(0);
 
 const Byte = struct('text_byte', { value: u8 });
+const Four = struct('text_four', { word: be32 });
 
 /** More than any packet that is not segmented later has. */
 const LONGEST_TEXT = 2048;
@@ -63,6 +68,8 @@ const MOST = 0xffff;
 const LINE_FEED = 10;
 const RETURN = 13;
 const ZERO = 48;
+/** Small letters to capitals, which makes other characters others: on both sides of a comparison. */
+const CAPITAL = 0xdf;
 
 /** Read from `at` to `end`. */
 export function beginReading(at: u32, end: u32): void {
@@ -76,7 +83,6 @@ export function beginReading(at: u32, end: u32): void {
 function wordOf(text: string): number {
   return [...text].reduce((word, letter) => word * 256 + (letter.charCodeAt(0) & CAPITAL), 0);
 }
-const CAPITAL = 0xdf;
 
 /** Words of four letters that a line can begin with. */
 export const lineWords = (...words: readonly string[]): readonly LineWord[] =>
@@ -113,6 +119,93 @@ export function findLine(skb: Skb, words: readonly LineWord[]): u32 {
   });
   return reading.found;
 }
+
+/** The next place in this line where one of `words` stands, within a longer word too. What follows it is read next. */
+export const findInLine = (skb: Skb, words: readonly LineWord[]): boolean => find(skb, words, LINE_FEED);
+/** The same, in this line or any that follow. */
+export const findInText = (skb: Skb, words: readonly LineWord[]): boolean => find(skb, words, NONE);
+
+function find(skb: Skb, words: readonly LineWord[], last: number): boolean {
+  const reading = readingOf();
+  if (reading === null) return false;
+  reading.found = NONE;
+  reading.value = 0;
+  const byte = stack(Byte);
+  loop(LONGEST_TEXT, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    if (byte.value === last) return 1;
+    r.at = u32(r.at + 1);
+    r.value = u32(r.value * 256 + (byte.value & CAPITAL));
+    for (const { word, place } of words) if (r.value === word) r.found = place;
+    return r.found === NONE ? 0 : 1;
+  });
+  return reading.found !== NONE;
+}
+
+/** The four letters that are read next, as lineWords has them; 0 where there are fewer. */
+export function readFour(skb: Skb): u32 {
+  const r = readingOf();
+  const letters = stack(Four);
+  if (r === null || u32(r.at + Four.size) > r.end || loadBytes(skb, r.at & MOST, letters) !== 0) return 0;
+  r.at = u32(r.at + Four.size);
+  return u32(ntohl(letters.word) & CAPITALS);
+}
+const CAPITALS = CAPITAL * 0x0101_0101;
+
+/** Whether the byte that is read next is `wanted`, which then is behind. */
+export function isNext(skb: Skb, wanted: u32): boolean {
+  const r = readingOf();
+  const byte = stack(Byte);
+  if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0 || byte.value !== wanted) return false;
+  r.at = u32(r.at + 1);
+  return true;
+}
+
+/**
+ * The digits that are read next as a number, which must fit into 32 bits; 0 where there are none.
+ * @subprog
+ */
+export function readNumber(skb: Skb): u32 {
+  const reading = readingOf();
+  if (reading === null) return 0;
+  reading.value = 0;
+  reading.digits = 0;
+  const byte = stack(Byte);
+  loop(10, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    const digit = u32(byte.value - ZERO);
+    if (digit > 9) return 1;
+    r.at = u32(r.at + 1);
+    r.value = u32(r.value * 10 + digit);
+    return 0;
+  });
+  return reading.value;
+}
+
+/**
+ * What stands up to the next semicolon or the end of the line, if anything: its place, as that of an address too.
+ * @subprog
+ */
+export function readValue(skb: Skb): boolean {
+  const reading = readingOf();
+  if (reading === null) return false;
+  reading.first = reading.at;
+  const byte = stack(Byte);
+  loop(LONGEST_WORD, () => {
+    const r = readingOf();
+    if (r === null || r.at >= r.end || loadBytes(skb, r.at & MOST, byte) !== 0) return 1;
+    if (byte.value === SEMICOLON || byte.value <= 32) return 1;
+    r.at = u32(r.at + 1);
+    return 0;
+  });
+  reading.last = reading.at;
+  reading.addressAt = reading.first;
+  reading.addressEnd = reading.last;
+  return reading.last !== reading.first;
+}
+const SEMICOLON = 59;
 
 /** The byte that is read next, which is then behind; NONE at the end. */
 export function readByte(skb: Skb): u32 {

@@ -10,6 +10,7 @@ import {
   l4CsumReplace,
   loadBytes,
   loop,
+  ntohl,
   percpuArray,
   raw,
   type Skb,
@@ -21,12 +22,12 @@ import {
   type ViewOf,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
-import { AF_INET } from '../packet/address.ts';
+import { type Address6, AF_INET } from '../packet/address.ts';
 import { fold32, patch, wordDifference } from '../packet/checksum.ts';
 import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET } from '../packet/headers.ts';
 import { sumOf } from '../packet/sum.ts';
 
-const LONGEST = 64;
+const LONGEST = 128;
 const LONGEST_TAIL = 2048;
 const MOST = 0xffff;
 const Line = struct('line', { length: u32, bytes: array(u8, LONGEST) });
@@ -60,6 +61,42 @@ export function lineLength(): u32 {
 export function writeNumber(number: u32): void {
   for (const unit of [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1000, 100, 10, 1]) {
     if (number >= unit || unit === 1) writeCharacter(48 + (u32(number / unit) % 10));
+  }
+}
+
+/** The four bytes of an IPv4 address. */
+export function writeDotted(address: Address6, between: u32): void {
+  const bytes = ntohl(address.a);
+  for (const bits of [24, 16, 8, 0]) {
+    writeNumber((bytes >>> bits) & 0xff);
+    if (bits > 0) writeCharacter(between);
+  }
+}
+
+/** An IPv6 address, nothing left out. */
+export function writeColons(address: Address6): void {
+  writePair(ntohl(address.a));
+  writeCharacter(COLON);
+  writePair(ntohl(address.b));
+  writeCharacter(COLON);
+  writePair(ntohl(address.c));
+  writeCharacter(COLON);
+  writePair(ntohl(address.d));
+}
+const COLON = 58;
+
+/** Two groups of it. */
+function writePair(word: u32): void {
+  writeHexadecimal(word >>> 16);
+  writeCharacter(COLON);
+  writeHexadecimal(word & 0xffff);
+}
+
+/** @subprog */
+function writeHexadecimal(number: u32): void {
+  for (const bits of [12, 8, 4, 0]) {
+    const digit = (number >>> bits) & 15;
+    if (number >>> bits !== 0 || bits === 0) writeCharacter(digit < 10 ? 48 + digit : 87 + digit);
   }
 }
 

@@ -1,6 +1,7 @@
 /** The program on each interface of the director, on packets as they arrive, and the stages of a packet that opens a connection. */
 import { tcProgram } from '@ipvsd/bpf';
 import { altered } from '../altered.ts';
+import { call } from '../call.ts';
 import { connect } from '../connect.ts';
 import { byFamily, director } from '../director.ts';
 import { echo } from '../echo.ts';
@@ -8,6 +9,7 @@ import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
 import { split } from '../forward/split.ts';
+import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
@@ -17,6 +19,7 @@ import { ownTunnel } from '../own-tunnel.ts';
 import { related } from '../related.ts';
 import {
   ANSWER,
+  CALL,
   CONNECT,
   ECHO,
   ENGINE,
@@ -34,6 +37,7 @@ import {
   RELEASE,
   SPLIT,
   stages,
+  TELL,
   TUNNEL,
   UNRELATED,
 } from '../stages.ts';
@@ -115,4 +119,12 @@ export const masquerading = stages.set(
 export const echoing = stages.set(
   ECHO,
   tcProgram('ipvsd_echo', (skb) => byFamily(skb, echo)),
+);
+export const calling = stages.set(
+  CALL,
+  tcProgram('ipvsd_call', (skb) => byFamily(skb, call)),
+);
+export const telling = stages.set(
+  TELL,
+  tcProgram('ipvsd_tell', (skb) => byFamily(skb, tell)),
 );

@@ -1,5 +1,6 @@
 /** All protocols that are balanced, and what to ask of the one that a packet or a connection has. */
 import type { Skb, u32 } from '@ipvsd/bpf';
+import { IPPROTO_GRE } from '../packet/headers.ts';
 import { settings, ticksOf } from '../settings.ts';
 import type { Protocol } from './protocol.ts';
 import { sctp } from './sctp.ts';
@@ -47,7 +48,7 @@ export function isEstablished(protocol: u32, state: u32): boolean {
   return false;
 }
 
-/** What has no states, echo, may be silent for so long. */
+/** What has no states, echo, may be silent for so long; calls (GRE) as long as UDP. */
 const STATELESS_TIMEOUT = ticksOf(30);
 
 /** Ticks of silence in this state. */
@@ -55,5 +56,5 @@ export function timeoutOf(protocol: u32, state: u32): u32 {
   for (const known of PROTOCOLS) {
     if (protocol === known.number) return settings.only.timeouts.get(known.slot + (state & 15));
   }
-  return STATELESS_TIMEOUT;
+  return protocol === IPPROTO_GRE ? settings.only.timeouts.get(udp.slot) : STATELESS_TIMEOUT;
 }

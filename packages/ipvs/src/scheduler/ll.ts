@@ -35,12 +35,12 @@ export const Opened = struct('opened', { count: u32 });
 export const opened = arrayMap('opened', Opened, { maxEntries: MAX_SERVERS });
 
 /** Older than this a load is none, be it that the daemon is gone. */
-const STALE = ticksOf(15);
+export const STALE_LOAD = ticksOf(15);
 /** User space's clock may be this far ahead of a packet's. */
 const AHEAD = ticksOf(1);
 
 const isKnown = (load: Load, server: RealServer): boolean =>
-  load.owner === server.owner && load.cost !== 0 && u32(now() + AHEAD - load.at) <= STALE + AHEAD;
+  load.owner === server.owner && load.cost !== 0 && u32(now() + AHEAD - load.at) <= STALE_LOAD + AHEAD;
 
 /** What the two rounds over the real servers work on; in a map, as the verifier follows no changing captures for long. */
 const Round = struct('ll_round', { load: u64, cost: u64, least: u64, known: u32, chosen: u32 });

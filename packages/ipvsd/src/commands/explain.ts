@@ -1,9 +1,19 @@
 /** `ipvsd explain`: why a real server has its weight, and which real server a client has and why. */
-import type { ConnectionEntry, Director, EndPoint, RealServer, VirtualService } from '@ipvsd/director';
+import {
+  addressBytes,
+  type ConnectionEntry,
+  type Director,
+  type EndPoint,
+  type EstimatedLoad,
+  familyOf,
+  ipv4FromNumber,
+  type RealServer,
+  type VirtualService,
+} from '@ipvsd/director';
 import { askDaemon } from '../daemon/control.ts';
 
 export interface ExplainTools {
-  readonly director: Pick<Director, 'table' | 'connections'>;
+  readonly director: Pick<Director, 'table' | 'connections' | 'loads'>;
   readonly controlPath: string;
   readonly write: (text: string) => void;
 }
@@ -22,28 +32,71 @@ export async function explainWeight(
 
 /** The connection it has; else the template that binds it; else the numbers its scheduler would choose by. */
 export function explainClient(client: EndPoint, virtual: EndPoint, { director, write }: ExplainTools): void {
+  const service = [...director.table().services.values()].find(
+    ({ id }) => id.kind === 'address' && id.address === virtual.address && (id.port === virtual.port || id.port === 0),
+  );
   let template: ConnectionEntry | undefined;
   for (const entry of director.connections()) {
-    if (!isAt(entry.virtual, virtual) || entry.client.address !== client.address) continue;
-    if (entry.client.port === client.port) {
+    if (entry.client.port === 0) {
+      if (entry.virtual.address === virtual.address && service && binds(entry, client, virtual, service))
+        template = entry;
+    } else if (isAt(entry.client, client) && isAt(entry.virtual, virtual)) {
       const { real, state, expiresSeconds } = entry;
       write(`${nameOf(real)}: it has a connection, ${state}, for another ${expiresSeconds} s\n`);
       return;
     }
-    if (entry.client.port === 0) template = entry;
   }
-  const service = [...director.table().services.values()].find(
-    ({ id }) => id.kind === 'address' && isAt({ address: id.address, port: id.port }, virtual),
-  );
   if (template) {
     const { real, expiresSeconds } = template;
     write(`${nameOf(real)}: persistence binds this client to it for another ${expiresSeconds} s\n`);
   } else if (service === undefined) throw new Error(`Cannot explain: there is no virtual service ${nameOf(virtual)}`);
-  else write(explainScheduler(service));
+  else {
+    const loads = service.scheduler === 'll' ? director.loads(service.id) : undefined;
+    write(loads === undefined ? explainScheduler(service) : explainLoads(service, loads));
+  }
+}
+
+/** A template is of a client's whole network, and of its service's port or of all. */
+function binds(
+  { client: bound, virtual: at }: ConnectionEntry,
+  { address }: EndPoint,
+  { port }: EndPoint,
+  { persistence }: VirtualService,
+): boolean {
+  if (persistence === null || familyOf(bound.address) !== familyOf(address)) return false;
+  if (at.port !== port && at.port !== 0 && at.port !== ANY_PORT) return false;
+  const [one, other] = [addressBytes(bound.address), addressBytes(address)];
+  const { netmask } = persistence;
+  const mask =
+    one.length === 4
+      ? addressBytes(ipv4FromNumber(netmask))
+      : Uint8Array.from(one, (_, i) => 0xff00 >> Math.min(8, Math.max(0, netmask - 8 * i)));
+  return one.every((byte, i) => ((byte ^ other[i]!) & mask[i]!) === 0);
+}
+
+/** What templates of services for all ports are listed with. */
+const ANY_PORT = 65_535;
+
+function explainLoads({ realServers }: VirtualService, loads: readonly EstimatedLoad[]): string {
+  const known = realServers.map((server, place) => ({ server, load: loads[place]! }));
+  const [next] = known.filter(({ server }) => server.weight > 0).toSorted((a, b) => a.load.estimate - b.load.estimate);
+  const lines = known.map(({ server, load: { reported, since, estimate } }) => {
+    const said =
+      reported === undefined
+        ? `has not reported, ${since} active connections`
+        : `reported ${reported.toFixed(2)}, ${since} connections opened since`;
+    const taken = server.weight === 0 ? 'takes no new connections' : `counts as ${estimate.toFixed(2)}`;
+    return `  ${nameOf(server)} ${said}: ${taken}\n`;
+  });
+  const head = next
+    ? `${nameOf(next.server)}: no connection and no persistence; ll takes the least load\n`
+    : 'No connection and no persistence; no real server takes new connections\n';
+  return head + lines.join('');
 }
 
 function explainScheduler({ scheduler, realServers }: VirtualService): string {
-  const cost = COSTS[scheduler];
+  // Where nobody reports a load, ll is wlc.
+  const cost = COSTS[scheduler === 'll' ? 'wlc' : scheduler];
   const lines = realServers.map((server) => {
     const { weight, activeConnections, inactiveConnections } = server;
     const why = weight === 0 ? ', takes no new connections' : cost ? `, costs ${cost(server).toFixed(1)}` : '';

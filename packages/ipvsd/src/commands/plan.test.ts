@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ConnectionEntry, MemoryDirector } from '@ipvsd/director';
+import { type ConnectionEntry, MemoryDirector, type ServiceSettings } from '@ipvsd/director';
 import { afterAll, expect, test } from 'vitest';
 import { explainClient, explainWeight } from './explain.ts';
 import { plan } from './plan.ts';
@@ -12,9 +12,10 @@ const controlPath = join(folder, 'nobody.sock');
 const id = { kind: 'address', family: 'ipv4', protocol: 'tcp', address: '10.0.0.1', port: 80 } as const;
 const tunnel = { type: 'ipip', port: 0, checksum: 'none' } as const;
 
-function director(connections: readonly ConnectionEntry[] = []): MemoryDirector {
+function director(connections: readonly ConnectionEntry[] = [], more: Partial<ServiceSettings> = {}): MemoryDirector {
   const made = new MemoryDirector({ connections });
-  const settings = { scheduler: 'rr', schedulerFlags: 0, persistence: null, persistenceEngine: null, onePacket: false };
+  const none = { schedulerFlags: 0, persistence: null, persistenceEngine: null, onePacket: false };
+  const settings = { scheduler: 'rr', ...none, ...more };
   made.execute({ kind: 'addService', service: id, settings });
   for (const address of ['10.1.0.1', '10.1.0.2']) {
     const thresholds = { upperThreshold: 0, lowerThreshold: 0 };
@@ -73,18 +74,42 @@ test('explain names the connection of a client, else its template, else the choi
     persistenceEngine: null,
     persistenceData: null,
   });
-  const explain = (port: number, connections: readonly ConnectionEntry[]): string => {
-    let text = '';
-    const write = (part: string): void => {
-      text += part;
-    };
-    explainClient({ address: '192.0.2.7', port }, virtual, { director: director(connections), controlPath, write });
-    return text;
+  const explain = (port: number, connections: readonly ConnectionEntry[], address = '192.0.2.7'): string => {
+    const persistence = { timeoutSeconds: 300, netmask: 0xffff_ff00 };
+    return explained(director(connections, { persistence }), { address, port });
   };
   const connections = [entry(0, '10.1.0.2'), entry(4000, '10.1.0.1')];
   expect(explain(4000, connections)).toContain('10.1.0.1:80: it has a connection, ESTABLISHED');
   expect(explain(4001, connections)).toContain('10.1.0.2:80: persistence binds this client');
+  expect(explain(4001, connections, '192.0.2.99'), 'of the same network').toContain('10.1.0.2:80: persistence binds');
+  expect(explain(4001, connections, '192.0.3.7')).toContain('No connection and no persistence');
   expect(explain(4001, [])).toContain('rr would choose among\n  10.1.0.2:80 weight 1');
+});
+
+function explained(from: MemoryDirector, client: { address: string; port: number }): string {
+  let text = '';
+  const write = (part: string): void => {
+    text += part;
+  };
+  explainClient(client, { address: '10.0.0.1', port: 80 }, { director: from, controlPath, write });
+  return text;
+}
+
+test('explain says by which loads ll would choose, and by which connections where nobody reports any', () => {
+  const client = { address: '192.0.2.7', port: 4000 };
+  const from = director([], { scheduler: 'll' });
+  expect(explained(from, client)).toContain('ll takes the least cost');
+  const loads = [
+    { reported: 0.5, since: 3, estimate: 0.62 },
+    { reported: undefined, since: 2, estimate: 0.55 },
+  ];
+  const told = Object.assign(from, { loads: () => loads });
+  expect(explained(told, client).split('\n')).toEqual([
+    '10.1.0.1:80: no connection and no persistence; ll takes the least load',
+    '  10.1.0.2:80 reported 0.50, 3 connections opened since: counts as 0.62',
+    '  10.1.0.1:80 has not reported, 2 active connections: counts as 0.55',
+    '',
+  ]);
 });
 
 test('without a daemon nobody can explain a weight', async () => {

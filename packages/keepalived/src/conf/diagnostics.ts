@@ -145,6 +145,11 @@ const CATALOGUE = {
     (timeout, loop) =>
       `connect_timeout ${timeout} s is longer than delay_loop ${loop} s: a hanging real server is checked less often than asked`,
   ],
+  weightIgnored: [
+    'finding',
+    (name, scheduler, what) =>
+      `${name} is scheduled by ${scheduler}, which does not go by weight: ${what} has no effect`,
+  ],
   sorryIsReal: ['finding', (name) => `Sorry server ${name} is also one of the real servers it stands in for`],
   overlap: [
     'finding',

@@ -9,7 +9,7 @@ export class Checks {
   readonly #random: () => number;
   readonly #runs = new Map<string, CheckRun>();
   /** By check: the virtual servers that listen. */
-  readonly #listeners = new Map<string, VirtualServer[]>();
+  readonly #listeners = new Map<string, Set<VirtualServer>>();
 
   constructor(tools: ProbeTools, random: () => number) {
     this.#tools = tools;
@@ -37,8 +37,8 @@ export class Checks {
       for (const check of virtualServer.realServers.flatMap(({ checks }) => checks)) {
         const key = checkKey(check);
         wanted.set(key, check);
-        const listeners = this.#listeners.get(key) ?? [];
-        if (!listeners.includes(virtualServer)) this.#listeners.set(key, [...listeners, virtualServer]);
+        const listeners = this.#listeners.get(key) ?? new Set();
+        this.#listeners.set(key, listeners.add(virtualServer));
       }
     }
     for (const [key, run] of this.#runs) {
@@ -52,7 +52,7 @@ export class Checks {
   }
 
   listeners(key: string): readonly VirtualServer[] {
-    return this.#listeners.get(key) ?? [];
+    return [...(this.#listeners.get(key) ?? [])];
   }
 
   /** A check rests while all who listen to it are suspended. */

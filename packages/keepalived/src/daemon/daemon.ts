@@ -128,8 +128,8 @@ export class Daemon {
   setLoadWeights(service: VirtualServer, weights: ReadonlyMap<string, number | undefined>): void {
     const health = this.#healths.get(identityOf(service));
     if (health === undefined) return;
-    for (const [key, weight] of weights) health.setLoadWeight(key, weight);
-    this.#place([health]);
+    const changed = [...weights].filter(([key, weight]) => health.setLoadWeight(key, weight));
+    if (changed.length > 0) this.#placeSoon(health, []);
   }
 
   services(): VirtualServer[] {

@@ -173,10 +173,15 @@ export class ServiceHealth {
     return true;
   }
 
-  /** Load never moves the quorum: a busy server is alive, and counts with the weight that was configured. */
-  setLoadWeight(key: string, weight: number | undefined): void {
+  /**
+   * Load never moves the quorum: a busy server is alive, and counts with the weight that was configured. True where
+   * this is another weight than before.
+   */
+  setLoadWeight(key: string, weight: number | undefined): boolean {
     const state = this.#servers.get(key);
-    if (state) state.loadWeight = weight;
+    if (state === undefined || state.loadWeight === weight) return false;
+    state.loadWeight = weight;
+    return true;
   }
 
   /** Ends what is over; true while some weight still rises, so that `placed` will say something else in a moment. */

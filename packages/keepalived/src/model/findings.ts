@@ -14,6 +14,7 @@ export function findings({ global, virtualServers }: Configuration, isExecutable
   for (const service of virtualServers) {
     lookAtWeights(service, complain);
     lookAtQuorum(service, complain);
+    lookAtScheduler(service, complain);
     for (const server of service.realServers) lookAtServer(server, service, complain);
   }
   compareWeights(virtualServers, complain);
@@ -25,6 +26,16 @@ function lookAtWeights({ name, realServers, position }: VirtualServer, complain:
   const dynamic = realServers.some(({ checks }) => checks.some(movesWeight));
   if (!dynamic && realServers.every(({ settings }) => settings.weight === 0))
     complain('allWeightsZero', position, name);
+}
+
+/** What load and slow start do to a weight is lost on these; `fo` would send everybody elsewhere with each step. */
+const WEIGHTLESS = new Set(['rr', 'lc', 'dh', 'fo']);
+
+function lookAtScheduler({ name, settings, load, slowStartMs = 0, position }: VirtualServer, complain: Complain): void {
+  const { scheduler } = settings;
+  if (!WEIGHTLESS.has(scheduler)) return;
+  if (load !== undefined) complain('weightIgnored', position, name, scheduler, 'load');
+  if (slowStartMs > 0) complain('weightIgnored', position, name, scheduler, 'slowStart');
 }
 
 function movesWeight(check: Check): boolean {

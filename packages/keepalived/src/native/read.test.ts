@@ -171,6 +171,17 @@ test.each([
   expect(diagnostics[0]?.message).toMatch(message);
 });
 
+test('load and slow start with a scheduler that does not go by weight are found', () => {
+  const more = '    scheduler: rr\n    load: { from: agent }\n    slowStart: 10\n';
+  const found = loadNativeText('ipvsd.yaml', service(more)).diagnostics.map(
+    ({ severity, message }) => `${severity}: ${message}`,
+  );
+  expect(found).toEqual([
+    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: load has no effect',
+    'finding: [10.0.0.1]:tcp:80 is scheduled by rr, which does not go by weight: slowStart has no effect',
+  ]);
+});
+
 test('the schema is published as JSON Schema', () => {
   const schema = configurationJsonSchema();
   expect(schema['$schema']).toContain('json-schema.org');

@@ -1,4 +1,4 @@
-/** What FTP's two sides say, right and wrong, and sessions in which they say it in turn. */
+/** What both sides of FTP say, and of other protocols with helpers, right and wrong, and sessions in which they say it in turn. */
 import { tcpFrame } from '@ipvsd/ipvs';
 import type { Random } from './random.ts';
 
@@ -11,6 +11,7 @@ const COMMANDS = [
   'PORT 10,1,0,3,4,1\r\n',
   'EPRT |1|10.1.0.4|1025|\r\n',
   'EPRT |2|2001:db8:1::3|1026|\r\n',
+  'PRIVMSG x :\x01DCC SEND f 167903243 5000 1\x01\r\n',
 ];
 const ANSWERS = [
   '227 Entering Passive Mode (10,2,0,11,195,83).\r\n',
@@ -18,6 +19,9 @@ const ANSWERS = [
   '227 10,2,0,11,195,84 and on with more than that\r\n150 x\r\n',
   '229 Entering Extended Passive Mode (|||50010|)\r\n',
   '229 (|2|2001:db8:2::11|50011|)',
+  'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;client_port=1005-1006;server_port=50003;source=10.2.0.11\r\n',
+  '\0\x20\0\x01\x1a\x2b\x3c\x4d\0\x08\0\0\0\x07\0\x09\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0',
+  'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;source=2001:db8:2::c;client_port=1007\r\n\r\n',
 ];
 /** Ports that answers speak of. */
 export const FTP_DATA_PORTS = [50_003, 50_004, 50_010, 50_011] as const;

@@ -54,6 +54,7 @@ export class Packets {
     const known = this.#seen.length > 0;
     if (known && r.oneIn(8)) return maim(r, this.#error());
     if (r.oneIn(30)) return maim(r, encrypted(r, family));
+    if (r.oneIn(20)) return maim(r, echo(r, family));
     const frame = known && r.below(5) > 1 ? this.#ofConnection() : this.#first(family);
     if (r.oneIn(40)) return maim(r, nested(r, frame));
     if (r.oneIn(30)) return maim(r, withOptions(r, frame));
@@ -191,13 +192,15 @@ function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number)
   const init = { ...ends, timeToLive: hops, tos: r.oneIn(10) ? r.pick([0xb9, 3, 0x10]) : 0 };
   if (protocol === 'tcp') {
     const payload = r.oneIn(12) ? ftpLine(r) : r.bytes(length);
-    const sequence = r.below(2 ** 32);
-    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: r.below(2 ** 32), payload });
+    // Small ones follow each other now and then, as those of a handshake do.
+    const number = (): number => (r.oneIn(2) ? r.below(3) : r.below(2 ** 32));
+    const sequence = number();
+    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: number(), payload });
     if (r.oneIn(8)) giveOptions(r, frame);
     return frame;
   }
   if (protocol === 'sctp') return sctpFrame(init, chunks(r, length));
-  const payload = r.oneIn(8) ? sipMessage(r) : r.bytes(length);
+  const payload = r.oneIn(8) ? sipMessage(r) : r.oneIn(8) ? tftpRequest(r) : r.bytes(length);
   const frame = udpFrame({ ...init, payload });
   if (r.oneIn(8)) frame.set([0, 0], frame.length - payload.length - 2);
   return frame;
@@ -211,6 +214,9 @@ function chunks(r: Random, more: number): Uint8Array {
   ];
   return Uint8Array.from([...chunk(4), ...(r.oneIn(3) ? chunk(4) : []), ...r.bytes(more)]);
 }
+
+/** RFC 1350: operation, file, mode. */
+const tftpRequest = (r: Random): Uint8Array => Uint8Array.from([0, r.pick([1, 1, 2, 3]), ...r.bytes(r.below(20)), 0]);
 
 const encoder = new TextEncoder();
 
@@ -232,6 +238,29 @@ function encrypted(r: Random, family: Family): Uint8Array {
   const other = r.oneIn(3) ? site.real(r.below(REAL_SERVERS)) : r.pick(site.virtual);
   const [source, destination] = r.oneIn(3) ? [other, client] : [client, other];
   return ipFrame({ source, destination }, r.pick([50, 51]), r.bytes(8 + r.below(60)));
+}
+
+/** A real server asks a client, or hears from it; few identifiers, as local ones come out of a small range. */
+function echo(r: Random, family: Family): Uint8Array {
+  const site = SITES[family];
+  const [client, real] = [site.client(r.below(8)), site.real(r.below(REAL_SERVERS))];
+  const asks = r.oneIn(2);
+  const [source, destination] = asks ? [real, client] : [client, r.pick([site.own[0], real])];
+  const id = asks ? r.below(4) : 2000 + r.below(8);
+  const type = family === 'ipv4' ? (asks ? 8 : 0) : asks ? 128 : 129;
+  const message = Uint8Array.from([type, 0, 0, 0, id >> 8, id & 255, 0, r.below(9), ...r.bytes(r.below(40))]);
+  sumMessage(message, source, destination);
+  return ipFrame({ source, destination, timeToLive: timeToLive(r) }, family === 'ipv4' ? 1 : 58, message);
+}
+
+/** The checksum of an ICMP message, which was 0. */
+function sumMessage(message: Uint8Array, source: string, destination: string): void {
+  const { length } = message;
+  const pseudo = source.includes(':')
+    ? [parseIp(source), parseIp(destination), Uint8Array.of(0, 0, length >> 8, length & 255, 0, 0, 0, 58)]
+    : [];
+  const sum = internetChecksum(...pseudo, message);
+  message.set([sum >> 8, sum & 255], 2);
 }
 
 const ERRORS = {
@@ -258,12 +287,8 @@ function icmp(r: Random, source: string, destination: string, quoted: Uint8Array
   const [type, code] = r.pick<readonly [number, number]>(six ? ERRORS[6] : ERRORS[4]);
   const mtu = r.pick([0, 512, 1300, 1400]);
   const message = Uint8Array.from([type, code, 0, 0, 0, 0, mtu >> 8, mtu & 255, ...quoted]);
-  const { length } = message;
-  const pseudo = six
-    ? [parseIp(source), parseIp(destination), Uint8Array.of(0, 0, length >> 8, length & 255, 0, 0, 0, 58)]
-    : [];
-  const sum = r.oneIn(20) ? 0x1234 : internetChecksum(...pseudo, message);
-  message.set([sum >> 8, sum & 255], 2);
+  if (r.oneIn(20)) message.set([0x12, 0x34], 2);
+  else sumMessage(message, source, destination);
   return ipFrame({ source, destination, timeToLive: r.pick([64, 64, 64, 1]) }, six ? 58 : 1, message);
 }
 
@@ -277,6 +302,10 @@ function nested(r: Random, frame: Uint8Array): Uint8Array {
   const ends = { source: site.client(r.below(8)), destination: r.pick([...site.virtual, ...site.own]) };
   const kind = r.below(4);
   if (kind === 0) return ipFrame(ends, four ? 4 : 41, inner);
+  if (kind === 1 && r.oneIn(2)) {
+    const call = r.pick([7, 9]);
+    return ipFrame(ends, 47, Uint8Array.from([0x20, r.pick([1, 1, 0]), 0x88, 0x0b, 0, 0, 0, call, ...inner]));
+  }
   if (kind === 1) return ipFrame(ends, 47, Uint8Array.from([0, 0, four ? 8 : 0x86, four ? 0 : 0xdd, ...inner]));
   if (kind === 2) {
     const payload = Uint8Array.from([0, four ? 4 : 41, 0, 0, ...inner]);

@@ -1,0 +1,297 @@
+/**
+ * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl as the client. FTP active and passive, under
+ * NAT, FULLNAT, DR and TUN; TFTP where there is a helper.
+ */
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster, type Host } from './demo/cluster.ts';
+
+const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
+const VSFTPD = '/usr/sbin/vsftpd';
+const TFTPD = '/usr/sbin/in.tftpd';
+const missing = [VSFTPD, TFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
+/** Real servers that answer clients past the director. */
+const VIPS = [
+  ['dr', '172.16.45.100', 32],
+  ['tun', '172.16.45.101', 32],
+  ['dr', 'fd00:45::100', 128],
+] as const;
+/** To set up hosts and services, on a busy machine. */
+const HOOK_MS = 120_000;
+const UPLOADED = 3_000_000;
+let folder: string;
+
+/** What a real server serves: a file that names it, a large one, and a folder that anybody may write to. */
+function serveFtp(host: Host, port = 21): void {
+  const root = join(folder, host.name);
+  mkdirSync(join(root, 'in'), { recursive: true });
+  mkdirSync(join(root, 'nothing'), { recursive: true });
+  writeFileSync(join(root, 'name'), `${host.name}\n`);
+  writeFileSync(join(root, 'large'), Buffer.alloc(20_000_000, host.name));
+  chmodSync(join(root, 'in'), 0o777);
+  const settings = {
+    listen: 'NO',
+    listen_ipv6: 'YES',
+    listen_port: port,
+    background: 'NO',
+    anonymous_enable: 'YES',
+    anon_root: root,
+    anon_upload_enable: 'YES',
+    anon_umask: '022',
+    write_enable: 'YES',
+    connect_from_port_20: 'YES',
+    ftp_data_port: port - 1,
+    secure_chroot_dir: join(root, 'nothing'),
+    xferlog_enable: 'NO',
+    seccomp_sandbox: 'NO',
+  };
+  const file = join(folder, `${host.name}.conf`);
+  writeFileSync(
+    file,
+    Object.entries(settings)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  host.start(VSFTPD, [file], { stdio: 'inherit' });
+}
+
+async function waitForPort(host: Host, port: number): Promise<void> {
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
+  for (let i = 0; i < 100; i++) {
+    if (host.run('cat', ['/proc/net/tcp6']).stdout.includes(wanted)) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`Cannot test: nobody listens on port ${port} of ${host.name}`);
+}
+
+/** The same folder by TFTP, which anybody may write to. */
+function serveTftp(host: Host): void {
+  const root = join(folder, host.name, 'in');
+  host.start(TFTPD, ['--foreground', '--listen', '--address', ':69', '--create', '--permissive', '--secure', root], {
+    stdio: 'inherit',
+  });
+}
+
+/** How curl opens its data connections. A passive answer's address is believed, as other clients do. */
+const MODES = [
+  ['EPSV', []],
+  ['PASV', ['--disable-epsv', '--no-ftp-skip-pasv-ip']],
+  ['EPRT', ['--ftp-port', '-']],
+  ['PORT', ['--ftp-port', '-', '--disable-eprt']],
+] as const;
+
+/** What works, for a client of the service at `url`. */
+function testTransfers(client: () => Host, url: string, modes: readonly (typeof MODES)[number][]): void {
+  const curl = (...args: readonly string[]) =>
+    client().run('curl', ['--silent', '--show-error', '--max-time', '25', ...args], { timeout: 30_000 });
+
+  test.each(modes)('%s: a file comes down, a large one too, one goes up, and a folder is listed', (mode, options) => {
+    const name = curl(...options, `${url}/name`);
+    expect(name).toMatchObject({ stderr: '', status: 0 });
+    expect(name.stdout).toMatch(/^real[12]\n$/);
+    const large = join(folder, `large-${mode}`);
+    expect(curl(...options, '--output', large, `${url}/large`)).toMatchObject({ stderr: '', status: 0 });
+    expect(readFileSync(large)).toHaveLength(20_000_000);
+    const up = join(folder, 'up');
+    writeFileSync(up, Buffer.alloc(UPLOADED, mode));
+    const uploaded = `in/${mode}-${uniqueName('')}`;
+    expect(curl(...options, '--upload-file', up, `${url}/${uploaded}`)).toMatchObject({ stderr: '', status: 0 });
+    const copies = ['real1', 'real2'].map((host) => join(folder, host, uploaded)).filter((file) => existsSync(file));
+    expect(copies).toHaveLength(1);
+    expect(readFileSync(copies[0]!).equals(readFileSync(up))).toBe(true);
+    expect(curl(...options, '--list-only', `${url}/`).stdout.split('\n')).toContain('large');
+  });
+
+  test.each(modes)('%s: many files on one control connection', (_mode, options) => {
+    const urls = Array.from({ length: 5 }, () => `${url}/name`);
+    const { stdout, stderr, status } = curl(...options, ...urls);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    expect(stdout).toMatch(/^(real1\n){5}$|^(real2\n){5}$/);
+  });
+}
+
+const title = (name: string): string =>
+  missing.length === 0 ? name : `${name} (skipped: there is no ${missing.join(' and no ')})`;
+const describeFtp = (name: string, body: () => void): void =>
+  missing.length === 0 ? describeKernel(name, body) : describe.skip(title(name), body);
+
+function command(host: Host, name: string, ...args: string[]): string {
+  const { status, stdout, stderr } = host.run(process.execPath, [bundle(name), ...args]);
+  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+  return stdout;
+}
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ipvsd-ftp-'));
+  chmodSync(folder, 0o755);
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
+  describeFtp(`FTP through ${method}`, () => {
+    let cluster: Cluster;
+    let client: Host;
+    let director: Host;
+    let inside: Host;
+
+    beforeAll(async () => {
+      cluster = new Cluster(uniqueName('ipvsd-ftp'));
+      client = cluster.host('client');
+      director = cluster.host('director');
+      const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+      inside = reals[0];
+      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
+        name: 'eth0',
+        addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
+      });
+      cluster.switch('switch', [
+        [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
+        [reals[0], { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
+        [reals[1], { name: 'eth0', addresses: ['192.168.45.3/24', 'fd00:46::3/64'] }],
+      ]);
+      director.sysctl('net.ipv4.ip_forward', 1);
+      director.sysctl('net.ipv6.conf.all.forwarding', 1);
+      for (const real of reals) {
+        // Under FULLNAT whatever a real server sends is addressed to the director itself.
+        if (method === 'NAT') {
+          real.route('0.0.0.0/0', '192.168.45.1');
+          real.route('::/0', 'fd00:46::1');
+        }
+        serveFtp(real);
+        serveTftp(real);
+        await waitForPort(real, 21);
+      }
+      serveFtp(client);
+      serveTftp(client);
+      writeFileSync(join(folder, 'client', 'in', 'hello'), 'hello');
+      await waitForPort(client, 21);
+      command(director, 'ipvsd', 'set', 'tftp_ports', '69');
+      for (const [option, port] of [
+        ['-t', 21],
+        ['-u', 69],
+      ] as const) {
+        for (const [vip, local, real] of [
+          ['172.16.45.10', '192.168.45.1', (n: number) => `192.168.45.${n}`],
+          ['[fd00:45::10]', 'fd00:46::1', (n: number) => `[fd00:46::${n}]`],
+        ] as const) {
+          const service = [option, `${vip}:${port}`];
+          command(director, 'ipvsadm', '-A', ...service, '-s', 'rr');
+          if (method === 'FULLNAT') command(director, 'ipvsadm', '-P', ...service, '-z', local, '-F', 'eth1');
+          const how = method === 'NAT' ? '-m' : '--fullnat';
+          for (const n of [2, 3]) command(director, 'ipvsadm', '-a', ...service, '-r', `${real(n)}:${port}`, how);
+        }
+      }
+    }, HOOK_MS);
+
+    afterAll(() => cluster?.remove());
+
+    describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
+    describe('over IPv6', () =>
+      testTransfers(
+        () => client,
+        'ftp://[fd00:45::10]',
+        MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
+      ));
+
+    test.each([
+      ['172.16.45.2', '192.168.45.0/24', [...MODES]],
+      ['[fd00:45::2]', 'fd00:46::/64', MODES.filter(([mode]) => mode.startsWith('E'))],
+    ] as const)('a masqueraded host reaches an FTP server outside (%s)', (outside, network, modes) => {
+      // Each host inside has a way out through the director, and outside nobody knows of them.
+      const six = network.includes(':');
+      if (method === 'FULLNAT') inside.route(six ? '::/0' : '0.0.0.0/0', six ? 'fd00:46::1' : '192.168.45.1');
+      command(director, 'ipvsd', 'masquerade', 'add', '--from', network, '--to', 'eth0');
+      for (const [mode, options] of modes) {
+        const curl = inside.run('curl', ['-sS', '--max-time', '20', ...options, `ftp://${outside}/name`]);
+        expect(curl, mode).toMatchObject({ stdout: 'client\n', stderr: '', status: 0 });
+      }
+      const tftp = inside.run('curl', ['-sS', '--max-time', '20', `tftp://${outside}/hello`]);
+      expect(tftp).toMatchObject({ stdout: 'hello', stderr: '', status: 0 });
+    });
+
+    test.each([
+      '172.16.45.10',
+      '[fd00:45::10]',
+    ])('TFTP: a file goes up to one real server and comes down (%s)', (vip) => {
+      const file = uniqueName('tftp-');
+      const bytes = Buffer.alloc(70_000, file);
+      const here = join(folder, file);
+      writeFileSync(here, bytes);
+      const curl = (...args: readonly string[]) => client.run('curl', ['-sS', '--max-time', '20', ...args]);
+      expect(curl('--upload-file', here, `tftp://${vip}/${file}`)).toMatchObject({ stderr: '', status: 0 });
+      const copies = ['real1', 'real2'].map((host) => join(folder, host, 'in', file));
+      const [there, elsewhere] = existsSync(copies[0]!) ? copies : [...copies].reverse();
+      expect(readFileSync(there!).equals(bytes)).toBe(true);
+      writeFileSync(elsewhere!, bytes);
+      const down = join(folder, `${file}-down`);
+      for (let i = 0; i < 4; i++) {
+        expect(curl('--output', down, `tftp://${vip}/${file}`)).toMatchObject({ stderr: '', status: 0 });
+        expect(readFileSync(down).equals(bytes)).toBe(true);
+      }
+    });
+
+    test('data connections are listed, bound to the real server of their control connection', () => {
+      expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
+    });
+  });
+});
+
+describeFtp('FTP by persistence', () => {
+  let cluster: Cluster;
+  let client: Host;
+  let director: Host;
+
+  beforeAll(async () => {
+    cluster = new Cluster(uniqueName('ipvsd-ftpd'));
+    client = cluster.host('client');
+    director = cluster.host('director');
+    const reals = [cluster.host('real1'), cluster.host('real2')] as const;
+    cluster.switch('switch', [
+      [client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }],
+      [
+        director,
+        {
+          name: 'eth0',
+          addresses: ['172.16.45.1/24', 'fd00:45::1/64', ...VIPS.map(([, vip, bits]) => `${vip}/${bits}`)],
+        },
+      ],
+      [reals[0], { name: 'eth0', addresses: ['172.16.45.21/24', 'fd00:45::21/64'] }],
+      [reals[1], { name: 'eth0', addresses: ['172.16.45.22/24', 'fd00:45::22/64'] }],
+    ]);
+    director.sysctl('net.ipv4.ip_forward', 1);
+    director.sysctl('net.ipv6.conf.all.forwarding', 1);
+    for (const real of reals) {
+      for (const [method, vip] of VIPS)
+        command(real, 'ipvsd', 'real-server', 'setup', '--vip', vip, '--method', method);
+      serveFtp(real);
+      await waitForPort(real, 21);
+    }
+    for (const [method, vip] of VIPS) {
+      const [service, one, two] = vip.includes(':')
+        ? [`[${vip}]:21`, '[fd00:45::21]:21', '[fd00:45::22]:21']
+        : [`${vip}:21`, '172.16.45.21:21', '172.16.45.22:21'];
+      command(director, 'ipvsadm', '-A', '-t', service, '-s', 'rr', '-p', '300');
+      for (const real of [one, two]) {
+        command(director, 'ipvsadm', '-a', '-t', service, '-r', real, method === 'dr' ? '-g' : '-i');
+      }
+    }
+  }, HOOK_MS);
+
+  afterAll(() => cluster?.remove());
+
+  for (const [method, vip] of VIPS) {
+    const six = vip.includes(':');
+    const modes = MODES.filter(([mode]) => !six || mode.startsWith('E'));
+    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () =>
+      testTransfers(() => client, six ? `ftp://[${vip}]` : `ftp://${vip}`, modes));
+  }
+
+  test('all of a client goes to one real server, by a template for all ports', () => {
+    expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.2:0 +172\.16\.45\.100:0 +172\.16\.45\.2[12]:0/);
+  });
+});
