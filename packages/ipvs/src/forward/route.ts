@@ -14,7 +14,7 @@ import {
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address6 } from '../packet/address.ts';
-import { ETHERNET } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
 import { isPeer, keepLinkAddresses, sendToPeer } from './peer.ts';
@@ -92,8 +92,22 @@ export function isLocal(skb: Skb, family: Family, address: Address6): boolean {
   return fibLookup(skb, question, 0) === FIB_NOT_FORWARDED;
 }
 
-/** Whether the packet is longer than the way is wide; what is segmented later (GSO) is not. */
-export const isTooLong = (skb: Skb, route: Route): boolean => skb.len > route.mtu + ETHERNET && skb.gsoSize === 0;
+/** Whether the packet is longer than the way is wide; of what is segmented later (GSO) each segment counts. */
+export function isTooLong(skb: Skb, route: Route, transport: u32, protocol: u32): boolean {
+  if (skb.len <= route.mtu + ETHERNET) return false;
+  return skb.gsoSize === 0 || segmentLength(skb, transport, protocol) > route.mtu;
+}
+
+/**
+ * How long each segment of a packet will be that is segmented later.
+ * @subprog
+ */
+export function segmentLength(skb: Skb, transport: u32, protocol: u32): u32 {
+  const tcp = protocol === IPPROTO_TCP ? skb.header(Tcp, transport & MAX_OFFSET) : null;
+  const header: u32 = tcp === null ? UDP : (tcp.dataOffset >>> 4) * 4;
+  return u32((transport & MAX_OFFSET) - ETHERNET + header + skb.gsoSize);
+}
+const UDP = 8;
 
 /**
  * The director's own address towards `destination`, which a route was just found to; false where the kernel has none.
