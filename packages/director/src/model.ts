@@ -48,6 +48,8 @@ export interface ServiceSettings {
   readonly persistenceEngine: string | null;
   /** Every packet is scheduled afresh and no connection is kept: UDP and firewall marks only. */
   readonly onePacket: boolean;
+  /** How real servers behind FULLNAT hear who a TCP client is. Absent: by an option (TOA), where `toa_option` has one. */
+  readonly proxyProtocol?: 'v1' | 'v2';
   /** Absent: as for all services, and nobody is told. */
   readonly idle?: IdleRule;
 }

@@ -99,8 +99,9 @@ function reconcileSettings(wanted: ServiceTable, actual: ServiceTable): Step[] {
 }
 
 export function settingsOf(service: VirtualService): ServiceSettings {
-  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, idle } = service;
-  return { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, ...(idle && { idle }) };
+  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, proxyProtocol, idle } = service;
+  const more = { ...(proxyProtocol && { proxyProtocol }), ...(idle && { idle }) };
+  return { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, ...more };
 }
 
 /** What only one of them says is a difference too. */

@@ -133,7 +133,7 @@ export class TableDraft {
     }
     if (error) return error;
     // Replaced whole: what is left out is no longer so.
-    const { idle: _, ...rest } = draft.service;
+    const { idle: _, proxyProtocol: __, ...rest } = draft.service;
     draft.service = { ...rest, ...command.settings };
     return undefined;
   }
@@ -148,6 +148,10 @@ export class TableDraft {
     }
     if (id.family === 'ipv6' && persistence && (persistence.netmask < 1 || persistence.netmask > 128)) {
       return refuse('EINVAL', verb, id, `prefix length is ${persistence.netmask}, must be 1..128`);
+    }
+    if (settings.proxyProtocol !== undefined && id.kind === 'address' && id.protocol !== 'tcp') {
+      const reason = 'it has the PROXY protocol, which only TCP has here';
+      return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${reason}`, true);
     }
     return this.#checkIdle(verb, id, settings.idle);
   }

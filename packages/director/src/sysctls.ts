@@ -89,6 +89,16 @@ const syncThreshold: Kind = {
   },
 };
 
+/** Kinds below are other options of TCP. */
+const experimentalOption: Kind = {
+  initial: '254',
+  takes: '0, or 30..255',
+  accept: (text) => {
+    const value = within(acceptInteger(text), 0, 255);
+    return value === undefined || (value !== '0' && Number(value) < 30) ? undefined : value;
+  },
+};
+
 /** "LOW HIGH", both of them included. */
 const portRange = (initial: string): Kind => ({
   initial,
@@ -197,6 +207,10 @@ const own: Readonly<Record<string, Sysctl>> = {
   sync_sock_size: kept(integer('0'), "Bytes of the sync sockets' buffers; 0: the system's default."),
   sync_threshold: kept(syncThreshold, 'Two numbers T and P: a connection is synced at its T-th packet of every P.'),
   sync_version: kept(between('1', 0, 1), 'Format of sync messages: 1, or 0 for the oldest peers.'),
+  toa_option: ours(
+    experimentalOption,
+    "Kind of the TCP option that tells real servers behind FULLNAT their client's address and port; 0: they are not told.",
+  ),
 };
 
 const ofHelpers = HELPERS.map(({ name, ports: initial, helps }): [string, Sysctl] => [

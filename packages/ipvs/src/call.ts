@@ -32,8 +32,9 @@ export function call(skb: Skb, family: Family): number {
   const flow = family.flows.lookup(tuple);
   if (flow === null) return TC_ACT_UNSPEC;
   const direction = flow.direction;
-  const c = connectionAt(flow.connection, clock());
+  const now = clock();
+  const c = connectionAt(flow.connection, now);
   if (c === null) return TC_ACT_UNSPEC;
-  if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE);
-  return reply(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE);
+  if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);
+  return reply(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);
 }

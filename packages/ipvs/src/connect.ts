@@ -1,7 +1,7 @@
 /** A first packet with its real server chosen: the connection is made and the packet goes its way, or is answered. */
 import { htons, type Skb, stack, tailCall, type u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, connections } from './connection/connection.ts';
+import { connections } from './connection/connection.ts';
 import { makeBypass } from './connection/make.ts';
 import { beginOnce, endOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
@@ -19,9 +19,7 @@ import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
 import { findRoute } from './forward/route.ts';
-import { ETHERNET, Ports } from './packet/headers.ts';
-import { eventOf } from './protocol/index.ts';
-import { request } from './request.ts';
+import { ETHERNET } from './packet/headers.ts';
 import { Route, type Service } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
 import { FIRST_FRAGMENT, RELATED, stages } from './stages.ts';
@@ -52,15 +50,7 @@ export function connect(skb: Skb, family: Family): number {
     endOnce();
     return because(REASONS.fragment);
   }
-  // The first datagram may be what its helper waits for.
-  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, REQUEST);
-  const protocol = ip.protocol;
-  const transport = family.transport(ip);
-  const ports = skb.header(Ports, transport);
-  if (ports === null) return because(REASONS.truncated);
-  const verdict = request(skb, family, ip, ports, transport, c, eventOf(skb, protocol, transport), protocol);
-  if (once) endOnce();
-  return verdict;
+  return toAltered(skb, c, REQUEST);
 }
 
 /** Of a firewall mark, the packet may go to its own destination (cache_bypass), where the kernel has a way there for others. */

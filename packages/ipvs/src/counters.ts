@@ -89,6 +89,11 @@ export const REASONS = {
     'portless',
     'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
   ),
+  untold: reason(
+    'pass',
+    'untold',
+    "A segment under FULLNAT went on without its client's address (TOA, PROXY protocol): it or the way has no room, or it is a large one that is cut later.",
+  ),
   unmasqueraded: reason(
     'drop',
     'unmasqueraded',

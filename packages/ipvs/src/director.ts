@@ -76,16 +76,18 @@ function journey(skb: Skb, family: Family): number {
   const flow = family.flows.lookup(tuple);
   if (flow !== null) {
     const index = flow.connection;
-    const c = connectionAt(index, clock());
+    // Asked once for the whole journey: each question is a call into the kernel.
+    const now = clock();
+    const c = connectionAt(index, now);
     if (c !== null) {
       const plain = (c.flags & ALTERED) === 0;
       if (flow.direction !== REQUEST) {
-        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol);
+        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REPLY);
       }
       const fate = fateOf(c, event);
       if (fate === GOES_ON) {
-        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol);
+        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REQUEST);
       }
       if (fate === FINISHED) expireSoon(c, index);

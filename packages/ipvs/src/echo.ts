@@ -78,7 +78,7 @@ function outwards(skb: Skb, family: Family, c: Connection): number {
   const end = localEnds.at(c.number);
   if (ip === null || end === null) return because(REASONS.corrupt);
   c.inPackets = u32(c.inPackets + 1);
-  rearm(c);
+  rearm(c, clock());
   if (ip.timeToLive <= 1) {
     because(REASONS.timeToLive);
     return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
@@ -96,7 +96,7 @@ function outwards(skb: Skb, family: Family, c: Connection): number {
 function inwards(skb: Skb, family: Family, c: Connection): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  rearm(c);
+  rearm(c, clock());
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, c.route)) {

@@ -2,19 +2,27 @@
  * A packet that no connection knows: which virtual service it asks for, and whether a template or the scheduler says who is to
  * have it. Comes by tail call, so the packet is looked at anew; goes on to the service's scheduler, or at once to connect.ts.
  */
-import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u8, type u32, type ViewOf } from '@ipvsd/bpf';
+import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
 import { takeExpected } from './connection/expected.ts';
-import { OF_ITS_TEMPLATE, OF_PACKET, type Opening, openings, type Plan, planOf } from './connection/opening.ts';
+import {
+  OF_ITS_TEMPLATE,
+  OF_PACKET,
+  type Opening,
+  openings,
+  type Plan,
+  planOf,
+  readOpening,
+} from './connection/opening.ts';
 import { findTemplate, ifValid, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import { findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
 import type { Family } from './family.ts';
-import { unclaimed } from './masquerade.ts';
-import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, type Ipv4, Ports } from './packet/headers.ts';
+import { orphaned } from './orphan.ts';
+import { ETHERNET, type Ipv4 } from './packet/headers.ts';
 import { eventOf, mayOpen } from './protocol/index.ts';
 import { findService } from './service/find.ts';
 import { markOf } from './service/mark.ts';
@@ -25,29 +33,17 @@ import { CONNECT, ENGINE, FIRST_FRAGMENT, schedulers, stages } from './stages.ts
 const FTP_DATA = htons(20);
 
 export function firstPacket(skb: Skb, family: Family): number {
-  const ip = skb.header(family.Header, ETHERNET);
-  if (ip === null) return because(REASONS.truncated);
-  let transport: u32 = family.transport(ip);
-  let protocol: u8 = ip.protocol;
-  if (protocol === IPPROTO_FRAGMENT) {
-    const extension = skb.header(Fragment6, transport);
-    if (extension === null) return because(REASONS.truncated);
-    protocol = extension.next;
-    transport = transport + FRAGMENT6;
-  }
-  const ports = skb.header(Ports, transport);
-  if (ports === null) return because(REASONS.truncated);
   const opening = openings.at(OF_PACKET);
   const plan = planOf();
   if (opening === null || plan === null) return because(REASONS.corrupt);
-  opening.clientPort = ports.sourcePort;
-  opening.virtualPort = ports.destinationPort;
-  opening.protocol = protocol;
-  opening.family = family.number;
-  family.widen(opening.client, ip.source);
-  family.widen(opening.virtual, ip.destination);
+  const transport = readOpening(skb, family, opening);
+  if (transport === 0) return because(REASONS.truncated);
+  const protocol = opening.protocol;
   const expected = takeExpected(family, opening);
-  if (expected !== NONE) return welcome(skb, family, ip, expected);
+  if (expected !== NONE) {
+    const ip = skb.header(family.Header, ETHERNET);
+    return ip === null ? because(REASONS.truncated) : welcome(skb, family, ip, expected);
+  }
   return admit(skb, opening, plan, mayOpen(protocol, eventOf(skb, protocol, transport)));
 }
 
@@ -63,7 +59,7 @@ function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u3
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return unclaimed(skb, opens);
+  if (service === null) return orphaned(skb, opens);
   if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
   if (!opens) return because(REASONS.notFirst);
   if (dropsFirstPacket()) return because(REASONS.defence);

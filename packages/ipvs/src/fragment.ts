@@ -7,7 +7,7 @@
  */
 import { ANY, assign, lruHashMap, type Skb, stack, struct, tailCall, u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, type Connection, METHOD_MASK } from './connection/connection.ts';
+import { type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -24,8 +24,6 @@ import { fold32 } from './packet/checksum.ts';
 import { ETHERNET, FRAGMENT6, type Ipv4, Ports } from './packet/headers.ts';
 import { eventOf } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
-import { reply } from './reply.ts';
-import { request } from './request.ts';
 import {
   METHOD_FULLNAT,
   METHOD_LOCAL,
@@ -132,9 +130,7 @@ export function firstFragment(skb: Skb, family: Family): number {
   const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now, next: endOf(skb, family, 0) });
   followed.update(key, entry, ANY);
   if (towards !== REQUEST) fragmenting.update(key.source, stack(Seen, { at: now }), ANY);
-  if ((c.flags & ALTERED) !== 0) return toAltered(skb, c, towards);
-  if (towards === REQUEST) return request(skb, family, ip, ports, at, c, event, protocol);
-  return reply(skb, family, ip, ports, at, c, event, protocol);
+  return toAltered(skb, c, towards);
 }
 
 /** A fragment without ports goes where its first went. */

@@ -6,36 +6,31 @@
  * director's, from the same pools of ports. So replies, ICMP errors and fragments go the ways they have there; only what has no
  * ports, echo, has a stage of its own (echo.ts).
  */
-import {
-  assign,
-  lpmTrie,
-  NO_PROGRAM,
-  type Skb,
-  stack,
-  struct,
-  TC_ACT_UNSPEC,
-  tailCall,
-  u8,
-  u16,
-  u32,
-} from '@ipvsd/bpf';
+import { assign, lpmTrie, type Skb, stack, struct, tailCall, u8, u16, u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { ALTERED, connections } from './connection/connection.ts';
 import { changeState, rearm } from './connection/lifecycle.ts';
 import { makeMasqueraded } from './connection/make.ts';
-import { LAST_CONNECTION, NO_LOCAL_PORT, OF_PACKET, type Opening, openings } from './connection/opening.ts';
+import {
+  LAST_CONNECTION,
+  NO_LOCAL_PORT,
+  OF_PACKET,
+  type Opening,
+  openings,
+  readOpening,
+} from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { enterFullnat } from './forward/fullnat.ts';
 import { findRoute, findSource } from './forward/route.ts';
-import { orphaned } from './orphan.ts';
+import { unanswered } from './orphan.ts';
 import { Address6 } from './packet/address.ts';
 import { ETHERNET } from './packet/headers.ts';
-import { eventOf, nextState } from './protocol/index.ts';
+import { eventOf, isBalanced, nextState } from './protocol/index.ts';
 import { INPUT } from './protocol/protocol.ts';
 import { Route } from './service/service.ts';
-import { now as clock, settings } from './settings.ts';
-import { errandOf, FIRST_FRAGMENT, MASQUERADE, stages } from './stages.ts';
+import { now as clock } from './settings.ts';
+import { errandOf, FIRST_FRAGMENT, stages } from './stages.ts';
 
 /** Networks behind the director; `prefix` counts bits from `family` on, of which the first 32 always count. */
 export const MasqueradeKey = struct('masquerade_key', {
@@ -51,26 +46,16 @@ export const Masquerade = struct('masquerade', { ifindex: u32, address: Address6
 export const MASQUERADE_KEY_BITS = 32;
 export const masquerades = lpmTrie('masquerades', MasqueradeKey, Masquerade, { maxEntries: 1024 });
 
-/** A packet that no connection knows and no virtual service is for; `opens`: it may open a connection. */
-export function unclaimed(skb: Skb, opens: boolean): number {
-  if (settings.only.masquerades === 0) return orphaned(skb);
-  const errand = errandOf();
-  if (errand === null) return because(REASONS.corrupt);
-  errand.opens = opens ? 1 : 0;
-  const verdict = tailCall(skb, stages, MASQUERADE);
-  return verdict === NO_PROGRAM ? TC_ACT_UNSPEC : verdict;
-}
-
 /** The stage. */
 export function masquerade(skb: Skb, family: Family): number {
   const opening = openings.at(OF_PACKET);
   const errand = errandOf();
-  const ip = skb.header(family.Header, ETHERNET);
-  if (opening === null || errand === null || ip === null) return because(REASONS.corrupt);
-  // An error that might have opened a connection (schedule_icmp) opens none of these.
-  if (ip.protocol === family.icmp) return orphaned(skb);
+  if (opening === null || errand === null) return because(REASONS.corrupt);
+  if (readOpening(skb, family, opening) === 0) return because(REASONS.truncated);
+  // Nor does an error that might have opened a connection of a virtual service (schedule_icmp).
+  if (!isBalanced(opening.protocol)) return unanswered(skb);
   const index = open(skb, family, opening, errand.opens);
-  if (index === NOT_OURS) return orphaned(skb);
+  if (index === NOT_OURS) return unanswered(skb);
   if (index > LAST_CONNECTION) return refuse(index);
   const c = connections.at(index);
   const again = skb.header(family.Header, ETHERNET);
@@ -81,7 +66,7 @@ export function masquerade(skb: Skb, family: Family): number {
   const transport = family.transport(again);
   changeState(c, null, 0, nextState(c.protocol, 0, eventOf(skb, c.protocol, transport), INPUT));
   c.inPackets = 1;
-  rearm(c);
+  rearm(c, clock());
   return enterFullnat(skb, c, REQUEST, transport);
 }
 

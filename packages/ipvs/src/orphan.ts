@@ -12,11 +12,19 @@ import { isBalanced } from './protocol/index.ts';
 import { METHOD_MASQ, SERVER_AVAILABLE, servers } from './service/service.ts';
 import { ranges } from './service/statistics.ts';
 import { settings } from './settings.ts';
-import { ORPHAN, OUTGOING, stages } from './stages.ts';
+import { errandOf, MASQUERADE, ORPHAN, OUTGOING, stages } from './stages.ts';
 
-/** A packet that no connection knows and that is for no virtual service. */
-export function orphaned(skb: Skb): number {
-  return settings.only.engineServers === 0 ? unanswered(skb) : tailCall(skb, stages, OUTGOING);
+/** A packet that no connection knows and that is for no virtual service; `opens`: it may open a connection. */
+export function orphaned(skb: Skb, opens: boolean): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  errand.opens = opens ? 1 : 0;
+  return settings.only.engineServers === 0 ? unclaimed(skb) : tailCall(skb, stages, OUTGOING);
+}
+
+/** No persistence engine knows it either: it may be one of a host's that is masqueraded. */
+export function unclaimed(skb: Skb): number {
+  return settings.only.masquerades === 0 ? unanswered(skb) : tailCall(skb, stages, MASQUERADE);
 }
 
 /** To the stage, where it is asked for; else the packet is the host's. */

@@ -3,26 +3,26 @@
  * connection as if the client had, so that what the client answers comes back to that real server and no other (spec 15.2).
  */
 import { assign, type Skb, stack, type u32 } from '@ipvsd/bpf';
+import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
 import { supersede } from './connection/lifecycle.ts';
-import { beginOnce, endOnce, isOnce } from './connection/once.ts';
+import { beginOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
 import { LAST_CONNECTION, OF_ITS_TEMPLATE, OF_PACKET, openings, planOf } from './connection/opening.ts';
 import { ifValid, invalidate, templateKey } from './connection/template.ts';
 import { because, REASONS } from './counters.ts';
 import { EngineServerKey, engineServers, findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
-import type { Family } from './family.ts';
-import { unanswered } from './orphan.ts';
+import { type Family, REPLY } from './family.ts';
+import { unclaimed } from './orphan.ts';
 import { ETHERNET, IPPROTO_UDP, Ports } from './packet/headers.ts';
-import { reply } from './reply.ts';
 import { NONE, services } from './service/service.ts';
 
 /** The stage. */
 export function outgoing(skb: Skb, family: Family): number {
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
-  if (ip.protocol !== IPPROTO_UDP || family.isFragment(ip)) return unanswered(skb);
+  if (ip.protocol !== IPPROTO_UDP || family.isFragment(ip)) return unclaimed(skb);
   const transport = family.transport(ip);
   const ports = skb.header(Ports, transport);
   const opening = openings.at(OF_PACKET);
@@ -36,9 +36,9 @@ export function outgoing(skb: Skb, family: Family): number {
   });
   family.widen(source.address, ip.source);
   const known = engineServers.lookup(source);
-  if (known === null) return unanswered(skb);
+  if (known === null) return unclaimed(skb);
   const service = services.lookup(known.service);
-  if (service === null) return unanswered(skb);
+  if (service === null) return unclaimed(skb);
   assign(plan.service, service);
   plan.chosen = known.server;
   opening.clientPort = ports.destinationPort;
@@ -48,20 +48,15 @@ export function outgoing(skb: Skb, family: Family): number {
   opening.mark = 0;
   family.widen(opening.client, ip.destination);
   assign(opening.virtual, known.service.address);
-  if (!readKey(skb, family)) return unanswered(skb);
+  if (!readKey(skb, family)) return unclaimed(skb);
   findOwnTemplate();
   supersede(opening);
   const index: u32 = open(plan, opening);
   if (index > LAST_CONNECTION) return because(REASONS.tableFull);
   const c = connections.at(index);
-  const again = skb.header(family.Header, ETHERNET);
-  const samePorts = skb.header(Ports, transport);
-  if (c === null || again === null || samePorts === null) return because(REASONS.corrupt);
-  const once = isOnce(c);
-  if (once) beginOnce(index);
-  const verdict = reply(skb, family, again, samePorts, transport, c, 0, IPPROTO_UDP);
-  if (once) endOnce();
-  return verdict;
+  if (c === null) return because(REASONS.corrupt);
+  if (isOnce(c)) beginOnce(index);
+  return toAltered(skb, c, REPLY);
 }
 
 /**

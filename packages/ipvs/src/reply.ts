@@ -14,7 +14,6 @@ import { nextState } from './protocol/index.ts';
 import { OUTPUT } from './protocol/protocol.ts';
 import { METHOD_FULLNAT, METHOD_MASQ, SERVER_AVAILABLE, servers } from './service/service.ts';
 import { countOut } from './service/statistics.ts';
-import { now as clock } from './settings.ts';
 
 export function reply(
   skb: Skb,
@@ -25,6 +24,7 @@ export function reply(
   c: Connection,
   event: u32,
   protocol: u32,
+  now: u32,
 ): number {
   // Before us the host would have judged it (its forwarding comes before the kernel's IPVS).
   if (ip.timeToLive <= 1) {
@@ -42,14 +42,14 @@ export function reply(
   // Replies are seen after all: from now on both directions tell the state.
   if ((c.flags & NO_OUTPUT) !== 0 && c.protocol !== IPPROTO_UDP) c.flags = u32(c.flags & ~NO_OUTPUT);
   if (c.controller !== 0 && c.protocol === IPPROTO_UDP) assureTemplate(c);
-  rearm(c);
+  rearm(c, now);
   if ((c.flags & HAS_IDLE_RULE) !== 0) noteReply(skb, c, transport);
 
   const method = c.flags & METHOD_MASK;
   if (method !== METHOD_MASQ) {
     return method === METHOD_FULLNAT ? enterFullnat(skb, c, REPLY, transport) : because(REASONS.reply);
   }
-  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
+  if (!findRoute(skb, family, c.route, c.client, now)) return because(REASONS.noRoute);
   if (isTooLong(skb, c.route) && family.isWhole(ip)) return because(REASONS.replyTooLong);
   rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort, protocol);
   return sendTo(skb, family, c.route);

@@ -26,6 +26,7 @@ export function request(
   c: Connection,
   event: u32,
   protocol: u32,
+  now: u32,
 ): number {
   const server = servers.at(c.server);
   if (server !== null) {
@@ -36,7 +37,7 @@ export function request(
   const next = nextState(c.protocol, state, event, (c.flags & NO_OUTPUT) !== 0 ? INPUT_ONLY : INPUT);
   if (next !== state) changeState(c, server, state, next);
   c.inPackets = u32(c.inPackets + 1);
-  rearm(c);
+  rearm(c, now);
   if ((c.flags & HAS_IDLE_RULE) !== 0) noteRequest(skb, family, c, transport);
   if (server === null) {
     return (c.flags & METHOD_MASK) === METHOD_FULLNAT

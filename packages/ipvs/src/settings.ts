@@ -52,6 +52,8 @@ export const Settings = struct('settings', {
   services6: u32,
   /** 1 where rules give packets a firewall mark (service/mark.ts). */
   markRules: u32,
+  /** Kind of the TCP option that tells real servers behind FULLNAT of their clients; 0: none. */
+  addressOption: u32,
   /** How many networks are masqueraded. */
   masquerades: u32,
   /** Local ports of FULLNAT and masquerading: the first, and how many. */

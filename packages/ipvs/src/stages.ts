@@ -24,14 +24,16 @@ export const OUTGOING = 12;
 /** Packets of hosts behind the director to the outside: what opens a connection, and echo, which has no ports. */
 export const MASQUERADE = 13;
 export const ECHO = 14;
-/** GRE (call.ts). */
-export const CALL = 16;
+/** Segments under FULLNAT that tell real servers of their clients, and the first ones (forward/tell.ts). */
+export const TELL = 15;
 
 export const LATER_FRAGMENT = 16;
 /** A fragment for which others have waited. */
 export const RELEASE = 17;
 /** What is too long in a tunnel. */
 export const SPLIT = 18;
+/** GRE (call.ts). */
+export const CALL = 19;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

@@ -67,6 +67,7 @@ function serviceSettings({ service }: Entry): ServiceSettings {
     persistence: persistenceSeconds === null ? null : { timeoutSeconds: persistenceSeconds, netmask },
     persistenceEngine: persistenceEngine || null,
     onePacket,
+    ...(service.proxyProtocol && { proxyProtocol: service.proxyProtocol }),
     ...((idle.timeoutSeconds !== 0 || idle.reset) && { idle }),
   };
 }

@@ -45,7 +45,7 @@ export interface CommandDefinition extends Word {
   read?(entry: Entry, value: string): void;
 }
 
-const idleSettings = ['conn-timeout', 'reset-at-expiry'] as const;
+const idleSettings = ['conn-timeout', 'reset-at-expiry', 'proxy-protocol'] as const;
 const serviceSettings = ['scheduler', 'persistent', 'netmask', 'ops', 'pe', 'sched-flags', ...idleSettings] as const;
 const tunnelSettings = ['tun-type', 'tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const;
 const serverSettings = ['forwarding-method', 'weight', 'u-threshold', 'l-threshold', ...tunnelSettings] as const;

@@ -43,6 +43,7 @@ export interface ServiceWords {
   onePacket: boolean;
   connectionTimeoutSeconds: number;
   resetAtExpiry: boolean;
+  proxyProtocol: 'v1' | 'v2' | null;
 }
 
 export interface ServerWords {
@@ -87,6 +88,7 @@ export function newEntry(command: CommandDefinition): Entry {
       onePacket: false,
       connectionTimeoutSeconds: 0,
       resetAtExpiry: false,
+      proxyProtocol: null,
     },
     server: {
       family: null,

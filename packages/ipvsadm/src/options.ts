@@ -26,7 +26,7 @@ export const optionNames = [
   ...(['sched-flags', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen', 'tun-info', 'tun-type'] as const),
   ...(['tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const),
   ...(['json', 'watch', 'atomic', 'complete', 'local-address', 'local-interface'] as const),
-  ...(['conn-timeout', 'reset-at-expiry'] as const),
+  ...(['conn-timeout', 'reset-at-expiry', 'proxy-protocol'] as const),
 ];
 
 export type OptionName = (typeof optionNames)[number];
@@ -260,6 +260,21 @@ export const options: readonly OptionDefinition[] = [
     ours: true,
     read: ({ service }, value) => {
       service.connectionTimeoutSeconds = readTimeout(value, 1, longestTimeoutSeconds);
+    },
+  },
+  {
+    ...required(
+      'proxy-protocol',
+      '',
+      'proxy-protocol',
+      'version',
+      'tell FULLNAT servers of clients: v1, v2 or disable',
+    ),
+    values: ['v1', 'v2', 'disable'],
+    ours: true,
+    read: ({ service }, value) => {
+      if (value !== 'v1' && value !== 'v2' && value !== 'disable') throw usage.illegalValue('proxy-protocol version');
+      service.proxyProtocol = value === 'disable' ? null : value;
     },
   },
   {

@@ -89,6 +89,7 @@ export function storeSettings(
   bytes.fill(0);
   if (family === 'ipv4') bytes.set(addressBytes(ipv4FromNumber(mask)));
   else for (let bit = 0; bit < mask; bit++) bytes[bit >> 3]! |= 0x80 >> (bit & 7);
+  service.proxy = settings.proxyProtocol === undefined ? 0 : Number(settings.proxyProtocol.slice(1));
   const { idle } = settings;
   service.idleRule = idle === undefined ? 0 : (idle.timeoutSeconds | (idle.reset ? IDLE_RESETS : 0)) >>> 0;
   service.engine = Math.max(0, ENGINES.indexOf(settings.persistenceEngine as 'sip' | null));
@@ -104,6 +105,7 @@ export function loadSettings(service: StoredService, family: Family, schedulers:
     persistence: persistent ? { timeoutSeconds: service.timeout, netmask } : null,
     persistenceEngine: ENGINES[service.engine] ?? null,
     onePacket: (service.flags & SERVICE_ONE_PACKET) !== 0,
+    ...(service.proxy !== 0 && { proxyProtocol: service.proxy === 1 ? ('v1' as const) : ('v2' as const) }),
     ...(service.idleRule !== 0 && {
       idle: { timeoutSeconds: service.idleRule & IDLE_SECONDS, reset: service.idleRule >= IDLE_RESETS },
     }),

@@ -62,8 +62,9 @@ describeKernel('the data plane in the kernel and in Node', () => {
       `${packets} packets, ${perSecond} a second, ${[...verdicts].join(' ')}, ${counted}, ${helped} answers of FTP; seed ${seed}`,
     );
     // A run in which nothing was forwarded would prove nothing.
-    expect(verdicts.get(TC_ACT_REDIRECT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 10);
-    if (packets >= 100_000) expect(helped, 'answers of FTP').toBeGreaterThan(0);
+    expect(verdicts.get(TC_ACT_REDIRECT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 50);
+    // A short run may see no FTP service live long enough.
+    if (packets >= 200_000) expect(helped, 'answers of FTP').toBeGreaterThan(0);
     expect(verdicts.get(TC_ACT_SHOT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 1000);
   });
 });
@@ -87,6 +88,12 @@ function adjust(): void {
 function change(): void {
   if (random.oneIn(40)) {
     worlds.mark(distinctRules(random.below(4)));
+    return;
+  }
+  if (random.oneIn(40)) {
+    const family = random.pick(['ipv4', 'ipv6'] as const);
+    note(() => `masquerading of ${family}`);
+    worlds.masquerade(family);
     return;
   }
   const oldest = [...services.values()][0];

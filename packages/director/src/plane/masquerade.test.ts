@@ -1,12 +1,14 @@
-import { TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
+import { answerOnLink, BPF_FIB_LOOKUP_SRC, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC } from '@ipvsd/bpf';
 import { internetChecksum, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { parseNetwork } from '../mark-rule.ts';
 import { NodeBench, serverSettings, serviceSettings, tcpService, VIP } from '../testing/node-bench.ts';
 import { MasqueradeTable } from './masquerade-table.ts';
 
-/** Of the bench everything is on link behind interface 2, and it names no preferred source: the rule's address is taken. */
+/** Everything is on link behind it. */
 const OUTSIDE = 2;
+/** BPF_FIB_LKUP_RET_NOT_FWDED: a kernel that names no preferred source, so that the rule's address is taken. */
+const NOT_FOUND = 4;
 const OWN = '203.0.113.1';
 const HOST = '10.2.0.1';
 const FAR = '198.51.100.7';
@@ -14,7 +16,9 @@ const FAR = '198.51.100.7';
 let bench: NodeBench;
 let table: MasqueradeTable;
 beforeEach(() => {
-  bench = new NodeBench(undefined, 1024);
+  bench = new NodeBench(undefined, 1024, (parameters, flags) =>
+    (flags & BPF_FIB_LOOKUP_SRC) === 0 ? answerOnLink(parameters, OUTSIDE) : NOT_FOUND,
+  );
   table = new MasqueradeTable(bench.plane);
   table.add({ from: parseNetwork('10.2.0.0/24')!, ifindex: OUTSIDE, address: OWN });
 });

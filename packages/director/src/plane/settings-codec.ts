@@ -37,6 +37,7 @@ export function fillSettings(s: Settings, sysctls: ReadonlyMap<string, string>, 
   s.memoryThreshold = number('amemthresh');
   s.dropRate = number('am_droprate');
   const [lowest = 0, highest = 0] = sysctls.get('local_port_range')!.split('\t').map(Number);
+  s.addressOption = number('toa_option');
   s.firstLocalPort = lowest;
   s.localPorts = highest - lowest + 1;
   s.localPeers = number('local_peers');

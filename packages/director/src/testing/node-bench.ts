@@ -38,9 +38,6 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
-/** BPF_FIB_LKUP_RET_NOT_FWDED */
-const NOT_FOUND = 4;
-
 export class NodeBench {
   now = 10n ** 12n;
   readonly plane: NodePlane;

@@ -55,7 +55,7 @@ function find(family: Family, wanted: Opening): u32 {
 
 function listen(c: Connection): void {
   if (c.protocol === IPPROTO_TCP) changeState(c, servers.at(c.server), c.state, LISTEN);
-  rearm(c);
+  rearm(c, clock());
 }
 
 /**

@@ -247,8 +247,7 @@ export function dropChain(first: u32): void {
 }
 
 /** The timer starts anew with its state's timeout. Nothing is written that already says so: the line may be shared. */
-export function rearm(c: Connection): void {
-  const now = clock();
+export function rearm(c: Connection, now: u32): void {
   const timeout = timeoutOf(c.protocol, c.state);
   if (c.timeout !== timeout) c.timeout = timeout;
   if (c.lastSeen !== now) c.lastSeen = now;

@@ -18,7 +18,7 @@ import {
   servers,
 } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
-import { now as clock, ticksOf } from '../settings.ts';
+import { now as clock, settings, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
   ASSURED,
@@ -41,7 +41,16 @@ import {
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
-import { keepPort, localEnds, PROBES, takeLocalEnd, takePort } from './local-end.ts';
+import {
+  keepPort,
+  localEnds,
+  PROBES,
+  TELLS_BY_OPTION,
+  TELLS_BY_PROXY_1,
+  TELLS_NOT,
+  takeLocalEnd,
+  takePort,
+} from './local-end.ts';
 import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
 
 /** Ticks until the first state sets its own timeout. */
@@ -61,16 +70,24 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   // What helpers write is of the packet's own family.
   const readable = (method === METHOD_MASQ || fullnat) && !once && server.family === opening.family;
   const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
+  const tells: u32 = fullnat && opening.protocol === IPPROTO_TCP ? wayToTell(service, helped) : TELLS_NOT;
+  const proxied = tells >= TELLS_BY_PROXY_1;
   const index = fill(
     opening,
     chosen,
     port,
-    method + INACTIVE + unseen + familyOf(server, opening) + (once ? ONE_PACKET : 0) + flagsOfHelper(helped, opening),
+    (proxied ? ADJUSTED : 0) +
+      method +
+      INACTIVE +
+      unseen +
+      familyOf(server, opening) +
+      (once ? ONE_PACKET : 0) +
+      flagsOfHelper(helped, opening),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
   if (index === TABLE_FULL) return TABLE_FULL;
-  if (helped !== 0) beginUnchanged(index);
+  if (helped !== 0 || proxied) beginUnchanged(index);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
@@ -83,6 +100,8 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       giveUp(c, index);
       return refused;
     }
+    const end = localEnds.at(index);
+    if (end !== null) end.tells = u8(tells & 3);
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
@@ -94,6 +113,12 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   bind(server);
   countConnection(chosen);
   return index;
+}
+
+/** How a real server is told of its client: as the service says, else by the option. A helper's own lines cannot wait for a header. */
+function wayToTell(service: Service, helped: u32): u32 {
+  if (service.proxy !== 0) return helped === 0 ? u32(service.proxy + TELLS_BY_OPTION) : TELLS_NOT;
+  return settings.only.addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
 }
 
 /** A helper may change the length of what TCP carries. */
@@ -128,6 +153,7 @@ export function makeMasqueraded(opening: Opening, source: Address6): u32 {
   assign(c.real, opening.virtual);
   assign(end.address, source);
   end.route.ifindex = 0;
+  end.tells = TELLS_NOT;
   const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
   if (!taken) {
     giveUp(c, index);

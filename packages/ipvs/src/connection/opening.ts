@@ -1,6 +1,8 @@
 /** What the first packet of a connection says, and the answers to it that are no numbers of connections. */
-import { be16, percpuArray, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import { be16, percpuArray, type Skb, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import type { Family } from '../family.ts';
 import { Address6 } from '../packet/address.ts';
+import { ETHERNET, FRAGMENT6, Fragment6, IPPROTO_FRAGMENT, Ports } from '../packet/headers.ts';
 import { Service } from '../service/service.ts';
 
 export const Opening = struct('opening', {
@@ -24,6 +26,29 @@ export type Opening = ViewOf<typeof Opening>;
 export const openings = percpuArray('openings', Opening, { maxEntries: 2 });
 export const OF_PACKET = 0;
 export const OF_ITS_TEMPLATE = 1;
+
+/** Writes what the packet says of itself, but for its mark; gives where its transport header lies, or 0 where it ends before. */
+export function readOpening(skb: Skb, family: Family, opening: Opening): u32 {
+  const ip = skb.header(family.Header, ETHERNET);
+  if (ip === null) return 0;
+  let transport: u32 = family.transport(ip);
+  let protocol: u8 = ip.protocol;
+  if (protocol === IPPROTO_FRAGMENT) {
+    const extension = skb.header(Fragment6, transport);
+    if (extension === null) return 0;
+    protocol = extension.next;
+    transport = transport + FRAGMENT6;
+  }
+  const ports = skb.header(Ports, transport);
+  if (ports === null) return 0;
+  opening.clientPort = ports.sourcePort;
+  opening.virtualPort = ports.destinationPort;
+  opening.protocol = protocol;
+  opening.family = family.number;
+  family.widen(opening.client, ip.source);
+  family.widen(opening.virtual, ip.destination);
+  return transport;
+}
 
 /** What is to become of it, from stage to stage. */
 export const Plan = struct('plan', {

@@ -6,7 +6,6 @@ import { because, REASONS } from '../counters.ts';
 import { type Family, REQUEST } from '../family.ts';
 import type { Ipv4, Ports } from '../packet/headers.ts';
 import { METHOD_FULLNAT, METHOD_LOCAL, METHOD_MASQ, METHOD_ROUTE, type RealServer } from '../service/service.ts';
-import { now as clock } from '../settings.ts';
 import { errandOf, stages, TUNNEL } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { enterFullnat } from './fullnat.ts';
@@ -34,7 +33,7 @@ export function forward(
   if (another) {
     return method === METHOD_FULLNAT ? enterFullnat(skb, c, REQUEST, transport) : enterTunnel(skb, c.server);
   }
-  if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
+  if (!findRoute(skb, family, server.route, server.address, c.lastSeen)) return because(REASONS.noRoute);
   const tooLong = isTooLong(skb, server.route);
   if (tooLong && family.isWhole(ip)) {
     because(REASONS.tooLong);

@@ -7,7 +7,7 @@
  */
 import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, connections } from '../connection/connection.ts';
-import { type LocalEnd, localEnds } from '../connection/local-end.ts';
+import { type LocalEnd, localEnds, TELLS_NOT } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY } from '../family.ts';
 import {
@@ -22,11 +22,10 @@ import {
 } from '../packet/headers.ts';
 import { servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
-import { errandOf, FULLNAT, stages } from '../stages.ts';
+import { errandOf, FULLNAT, stages, TELL } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
-import { clearTimestamps } from './timestamps.ts';
 
 /** The packet goes on in the stage that rewrites it; `direction` is REQUEST or REPLY. */
 export function enterFullnat(skb: Skb, c: Connection, direction: number, transport: u32): number {
@@ -51,12 +50,14 @@ export function fullnat(skb: Skb, family: Family): number {
   if (ip === null || ports === null) return because(REASONS.truncated);
   // They come with the connection of their key exchange.
   if (ip.protocol === IPPROTO_ESP || ip.protocol === IPPROTO_AH) return because(REASONS.portless);
-  if (errand.direction === REPLY) return toClient(skb, family, ip, ports, transport, c);
+  if (errand.direction === REPLY) return toClient(skb, family, ip, ports, transport, c, end);
   return toServer(skb, family, ip, ports, transport, c, end);
 }
 
 const SYN = 0x02;
 const ACK = 0x10;
+/** Words of a TCP header without any. */
+const NO_OPTIONS = 5;
 
 function toServer(
   skb: Skb,
@@ -77,15 +78,15 @@ function toServer(
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, server.route.mtu);
   }
-  let first = false;
+  let plain = true;
   if (protocol === IPPROTO_TCP) {
     const tcp = skb.header(Tcp, transport);
     if (tcp === null) return because(REASONS.truncated);
-    first = (tcp.flags & (SYN | ACK)) === SYN;
+    const listens = end.tells !== TELLS_NOT && tcp.acknowledgement === end.firstAck;
+    plain = (tcp.flags & SYN) === 0 && tcp.dataOffset >>> 4 === NO_OPTIONS && !listens;
   }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
-  if (first) clearTimestamps(skb, transport);
-  return sendTo(skb, family, server.route);
+  return plain ? sendTo(skb, family, server.route) : tailCall(skb, stages, TELL);
 }
 
 /** Of a masqueraded host: it hears of the director's own doings from the director, not from whom it talks to. */
@@ -119,6 +120,7 @@ function toClient(
   ports: Ports,
   transport: u32,
   c: Connection,
+  end: LocalEnd,
 ): number {
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, c.route)) {
@@ -126,6 +128,12 @@ function toClient(
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, c.route.mtu);
   }
+  let answers = false;
+  if (end.tells !== TELLS_NOT) {
+    const tcp = skb.header(Tcp, transport);
+    if (tcp === null) return because(REASONS.truncated);
+    answers = (tcp.flags & (SYN | ACK)) === SYN + ACK;
+  }
   rewriteBoth(skb, family, ip, ports, transport, c.virtual, c.virtualPort, c.client, c.clientPort, c.protocol);
-  return sendTo(skb, family, c.route);
+  return answers ? tailCall(skb, stages, TELL) : sendTo(skb, family, c.route);
 }

@@ -27,7 +27,7 @@ import { fold32, patch, wordDifference } from '../packet/checksum.ts';
 import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET } from '../packet/headers.ts';
 import { sumOf } from '../packet/sum.ts';
 
-const LONGEST = 64;
+const LONGEST = 128;
 const LONGEST_TAIL = 2048;
 const MOST = 0xffff;
 const Line = struct('line', { length: u32, bytes: array(u8, LONGEST) });

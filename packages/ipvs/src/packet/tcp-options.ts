@@ -1,5 +1,6 @@
 /** Options of a TCP header (RFC 9293 3.1): found, and what is changed in them taken into the checksum. */
-import { l4CsumReplace, loadBytes, loop, percpuArray, type Skb, stack, struct, u8, u32 } from '@ipvsd/bpf';
+import { l4CsumReplace, loadBytes, loop, percpuArray, type Skb, stack, storeBytes, struct, u8, u32 } from '@ipvsd/bpf';
+import { fold32, wordDifference } from './checksum.ts';
 import { MAX_OFFSET, Tcp } from './headers.ts';
 
 export const TIMESTAMPS = 8;
@@ -48,6 +49,38 @@ export function findOption(skb: Skb, transport: u32, kind: u32): u32 {
     return 0;
   });
   return search.found;
+}
+
+const Byte = struct('option_byte', { value: u8 });
+/** As many as there can be of two bytes each. */
+const MOST_FOUND = 20;
+
+/**
+ * All options of that kind become nothing, so that nobody behind reads them.
+ * @subprog
+ */
+export function blotOptions(skb: Skb, transport: u32, kind: u32): void {
+  const from = transport & MAX_OFFSET;
+  loop(MOST_FOUND, () => {
+    const at = findOption(skb, from, kind);
+    if (at === 0) return 1;
+    blot(skb, from, at, foundLength());
+    return 0;
+  });
+}
+
+/** @subprog */
+function blot(skb: Skb, transport: u32, at: u32, length: u32): void {
+  const byte = stack(Byte);
+  loop(MOST_OPTIONS, (i) => {
+    const place = u32(at + i) & 0xffff;
+    if (i >= length || loadBytes(skb, place, byte) !== 0) return 1;
+    const difference = u32(fold32(wordDifference(byte.value, NO_OPERATION)));
+    byte.value = NO_OPERATION;
+    if (storeBytes(skb, place, byte, 0) !== 0) return 1;
+    mendChecksum(skb, transport, place, difference);
+    return 0;
+  });
 }
 
 /** Of what findOption has found last. */

@@ -9,6 +9,7 @@ import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
 import { split } from '../forward/split.ts';
+import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
@@ -36,6 +37,7 @@ import {
   RELEASE,
   SPLIT,
   stages,
+  TELL,
   TUNNEL,
   UNRELATED,
 } from '../stages.ts';
@@ -121,4 +123,8 @@ export const echoing = stages.set(
 export const calling = stages.set(
   CALL,
   tcProgram('ipvsd_call', (skb) => byFamily(skb, call)),
+);
+export const telling = stages.set(
+  TELL,
+  tcProgram('ipvsd_tell', (skb) => byFamily(skb, tell)),
 );

@@ -44,7 +44,9 @@ export const Service = struct('service', {
   /** Prefix length of the mask, for listing. */
   prefix: u8,
   engine: u8,
-  reserved2: u16,
+  /** Version of the PROXY protocol that real servers behind FULLNAT hear of their clients by, or 0. */
+  proxy: u8,
+  reserved2: u8,
   /** Services are told apart by age: each gets the next number when it is made. */
   sequence: u32,
   /** Number of its scheduler's table (scheduler/table.ts). */

@@ -131,6 +131,7 @@ export const virtualServer: Keywords = {
   inhibit_on_failure: 'bool?',
   weight: 'integer(0..2147483647)',
   laddr_group_name: 'word',
+  proxy_protocol: 'choice(v1|v2)',
   sorry_server: 'word word?',
   sorry_server_inhibit: '',
   sorry_server_lvs_method: method,

@@ -97,6 +97,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
     case 'protocol':
       draft.protocol = text.toLowerCase() as 'tcp' | 'udp' | 'sctp';
       return;
+    case 'proxy_protocol':
+      draft.proxyProtocol = text as 'v1' | 'v2';
+      return;
     case 'laddr_group_name':
       draft.localGroup = text;
       return;

@@ -91,6 +91,7 @@ export interface VirtualServerDraft extends InheritedDraft {
   onePacket?: boolean;
   /** Not keepalived's: seconds, and whether both ends are told. */
   idle?: IdleRule;
+  proxyProtocol?: 'v1' | 'v2';
   persistenceSeconds?: number;
   persistenceNetmask?: number;
   persistenceEngine?: string;

@@ -30,6 +30,7 @@ function outlineSettings({ settings, quorum, hysteresis, omega, haSuspend }: Vir
     words.push(`persistent ${timeoutSeconds} mask ${netmask > 128 ? ipv4FromNumber(netmask) : netmask}`);
   }
   if (onePacket) words.push('ops');
+  if (settings.proxyProtocol) words.push(`proxy-protocol ${settings.proxyProtocol}`);
   if (idle?.timeoutSeconds) words.push(`conn-timeout ${idle.timeoutSeconds}`);
   if (idle?.reset) words.push('reset-at-expiry');
   if (quorum !== 1 || hysteresis !== 0) words.push(`quorum ${quorum} hysteresis ${hysteresis}`);

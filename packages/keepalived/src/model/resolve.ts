@@ -107,6 +107,7 @@ function resolveVirtualServer(
       persistence: resolvePersistence(draft, services, name, complain),
       persistenceEngine: draft.persistenceEngine ?? null,
       onePacket: resolveOnePacket(draft, protocol, name, complain),
+      ...(draft.proxyProtocol && { proxyProtocol: draft.proxyProtocol }),
       ...(draft.idle && { idle: draft.idle }),
     },
     realServers,

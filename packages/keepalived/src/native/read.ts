@@ -118,6 +118,7 @@ function readService(
     ...(service.whenQuorumLost && { quorumDown: readCommand(service.whenQuorumLost) }),
     ...defined({
       onePacket: service.onePacket,
+      proxyProtocol: service.proxyProtocol,
       idle: service.idle && { timeoutSeconds: service.idle.seconds ?? 0, reset: service.idle.reset ?? false },
       quorum: service.quorum,
       hysteresis: service.hysteresis,

@@ -161,6 +161,7 @@ const service = z.strictObject({
   schedulerFlags: z.array(z.enum(['fallback', 'port', 'flag-3'])).optional(),
   forwarding: forwarding.optional().describe('nat unless given'),
   tunnel: tunnel.optional(),
+  proxyProtocol: z.enum(['v1', 'v2']).optional().describe('how real servers behind fullnat hear of their clients'),
   localAddresses: z.array(address).optional().describe('what real servers behind fullnat see as their clients'),
   persistence: z
     .strictObject({

@@ -54,6 +54,7 @@ export class Packets {
     const known = this.#seen.length > 0;
     if (known && r.oneIn(8)) return maim(r, this.#error());
     if (r.oneIn(30)) return maim(r, encrypted(r, family));
+    if (r.oneIn(20)) return maim(r, echo(r, family));
     const frame = known && r.below(5) > 1 ? this.#ofConnection() : this.#first(family);
     if (r.oneIn(40)) return maim(r, nested(r, frame));
     if (r.oneIn(30)) return maim(r, withOptions(r, frame));
@@ -191,8 +192,10 @@ function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number)
   const init = { ...ends, timeToLive: hops, tos: r.oneIn(10) ? r.pick([0xb9, 3, 0x10]) : 0 };
   if (protocol === 'tcp') {
     const payload = r.oneIn(12) ? ftpLine(r) : r.bytes(length);
-    const sequence = r.below(2 ** 32);
-    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: r.below(2 ** 32), payload });
+    // Small ones follow each other now and then, as those of a handshake do.
+    const number = (): number => (r.oneIn(2) ? r.below(3) : r.below(2 ** 32));
+    const sequence = number();
+    const frame = tcpFrame({ ...init, flags: r.pick(FLAGS), sequence, acknowledgement: number(), payload });
     if (r.oneIn(8)) giveOptions(r, frame);
     return frame;
   }
@@ -237,6 +240,29 @@ function encrypted(r: Random, family: Family): Uint8Array {
   return ipFrame({ source, destination }, r.pick([50, 51]), r.bytes(8 + r.below(60)));
 }
 
+/** A real server asks a client, or hears from it; few identifiers, as local ones come out of a small range. */
+function echo(r: Random, family: Family): Uint8Array {
+  const site = SITES[family];
+  const [client, real] = [site.client(r.below(8)), site.real(r.below(REAL_SERVERS))];
+  const asks = r.oneIn(2);
+  const [source, destination] = asks ? [real, client] : [client, r.pick([site.own[0], real])];
+  const id = asks ? r.below(4) : 2000 + r.below(8);
+  const type = family === 'ipv4' ? (asks ? 8 : 0) : asks ? 128 : 129;
+  const message = Uint8Array.from([type, 0, 0, 0, id >> 8, id & 255, 0, r.below(9), ...r.bytes(r.below(40))]);
+  sumMessage(message, source, destination);
+  return ipFrame({ source, destination, timeToLive: timeToLive(r) }, family === 'ipv4' ? 1 : 58, message);
+}
+
+/** The checksum of an ICMP message, which was 0. */
+function sumMessage(message: Uint8Array, source: string, destination: string): void {
+  const { length } = message;
+  const pseudo = source.includes(':')
+    ? [parseIp(source), parseIp(destination), Uint8Array.of(0, 0, length >> 8, length & 255, 0, 0, 0, 58)]
+    : [];
+  const sum = internetChecksum(...pseudo, message);
+  message.set([sum >> 8, sum & 255], 2);
+}
+
 const ERRORS = {
   4: [
     [3, 3],
@@ -261,12 +287,8 @@ function icmp(r: Random, source: string, destination: string, quoted: Uint8Array
   const [type, code] = r.pick<readonly [number, number]>(six ? ERRORS[6] : ERRORS[4]);
   const mtu = r.pick([0, 512, 1300, 1400]);
   const message = Uint8Array.from([type, code, 0, 0, 0, 0, mtu >> 8, mtu & 255, ...quoted]);
-  const { length } = message;
-  const pseudo = six
-    ? [parseIp(source), parseIp(destination), Uint8Array.of(0, 0, length >> 8, length & 255, 0, 0, 0, 58)]
-    : [];
-  const sum = r.oneIn(20) ? 0x1234 : internetChecksum(...pseudo, message);
-  message.set([sum >> 8, sum & 255], 2);
+  if (r.oneIn(20)) message.set([0x12, 0x34], 2);
+  else sumMessage(message, source, destination);
   return ipFrame({ source, destination, timeToLive: r.pick([64, 64, 64, 1]) }, six ? 58 : 1, message);
 }
 

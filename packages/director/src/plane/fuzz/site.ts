@@ -24,6 +24,9 @@ export const SITES: Readonly<Record<Family, Site>> = {
   },
 };
 
+/** Where real servers are. */
+export const MASQUERADED: Readonly<Record<Family, string>> = { ipv4: '10.2.0.0/24', ipv6: '2001:db8:2::/64' };
+
 /** Of FULLNAT. */
 export const LOCALS: Readonly<Record<Family, readonly string[]>> = {
   ipv4: ['10.2.0.250', '10.2.0.251'],

@@ -35,6 +35,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   sloppy_sctp: ['0', '1'],
   sloppy_tcp: ['0', '1'],
   tftp_ports: ['53', '53,80', 'none'],
+  toa_option: ['0', '254', '253'],
 };
 const INITIAL = new Map(describeSysctls().map(({ name, initial }) => [name, initial]));
 
@@ -67,6 +68,9 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     persistence: persistent ? { timeoutSeconds: random.pick([1, 10, 100, 360]), netmask } : null,
     persistenceEngine: persistent && random.oneIn(4) ? 'sip' : null,
     onePacket: random.oneIn(8),
+    ...(random.oneIn(3) && (id.kind === 'fwmark' || id.protocol === 'tcp')
+      ? { proxyProtocol: random.pick(['v1', 'v2'] as const) }
+      : {}),
     ...(random.oneIn(4) && { idle: { timeoutSeconds: random.below(100), reset: random.oneIn(2) } }),
   };
 }
@@ -134,6 +138,9 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'editService', service, settings: serviceSettings(random, service) },
+    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
+    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
+    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
     { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
     { kind: 'deleteLocalAddress', service, address: random.pick(LOCALS[service.family]) },
   ];

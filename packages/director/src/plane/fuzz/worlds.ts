@@ -27,6 +27,7 @@ import {
   localAddresses,
   localEnds,
   localities,
+  masquerades,
   members,
   OUTWARDS,
   population,
@@ -62,14 +63,16 @@ import {
   writeSysctl,
 } from '@ipvsd/linux';
 import { expect } from 'vitest';
+import type { Family } from '../../address.ts';
 import type { Command } from '../../command.ts';
-import type { MarkRule } from '../../mark-rule.ts';
+import { type MarkRule, parseNetwork } from '../../mark-rule.ts';
 import { KernelPlane } from '../kernel-plane.ts';
 import { MapDirector } from '../map-director.ts';
 import { MarkTable } from '../mark-table.ts';
+import { MasqueradeTable } from '../masquerade-table.ts';
 import { NodePlane } from '../node-plane.ts';
 import type { Plane } from '../plane.ts';
-import { OWN_ADDRESSES, SITES } from './site.ts';
+import { MASQUERADED, OWN_ADDRESSES, SITES } from './site.ts';
 
 const MAX_CONNECTIONS = 512;
 const ENTRIES = MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS);
@@ -87,6 +90,7 @@ const HASHES = [
   localities,
   localAddresses,
   helpedPorts,
+  masquerades,
   defence,
   population,
 ];
@@ -108,6 +112,7 @@ export class Worlds {
   readonly #node: NodePlane;
   readonly #directors: readonly MapDirector[];
   readonly #marks: readonly MarkTable[];
+  readonly #masquerades: readonly MasqueradeTable[];
 
   constructor(namespace: string, outside: string) {
     this.#namespace = namespace;
@@ -135,6 +140,7 @@ export class Worlds {
     // Packets from real servers come in a tunnel, for ignore_tunneled.
     const key = bytesOf(TunnelLinkKey.create({ ifindex: this.#links.server.ifindex }));
     for (const plane of planes) plane.store(tunnelLinks).update(key, bytesOf(TunnelLink.create()));
+    this.#masquerades = planes.map((plane) => new MasqueradeTable(plane));
     for (const director of this.#directors) director.writeSettings(undefined, MAX_CONNECTIONS);
   }
 
@@ -161,6 +167,17 @@ export class Worlds {
   /** The rules for marks become these. */
   mark(rules: readonly MarkRule[]): void {
     for (const table of this.#marks) table.update((before) => ({ remove: before, add: rules }));
+  }
+
+  /** Real servers of that family reach clients with the director's address, or no longer. */
+  masquerade(family: Family): void {
+    const from = parseNetwork(MASQUERADED[family])!;
+    const [address] = SITES[family].own;
+    for (const table of this.#masquerades) {
+      const known = table.list().some((rule) => rule.from.family === family);
+      if (known) table.remove(from);
+      else table.add({ from, ifindex: this.#links.client.ifindex, address });
+    }
   }
 
   /** Time in ticks, and what stands in for random numbers. */
