@@ -114,10 +114,10 @@ function testTransfers(client: () => Host, url: string, modes: readonly (typeof 
   });
 }
 
-const title = (name: string): string =>
-  missing.length === 0 ? name : `${name} (skipped: there is no ${missing.join(' and no ')})`;
-const describeFtp = (name: string, body: () => void): void =>
-  missing.length === 0 ? describeKernel(name, body) : describe.skip(title(name), body);
+function describeFtp(name: string, body: () => void): void {
+  if (missing.length === 0) describeKernel(name, body);
+  else describe.skip(`${name} (skipped: there is no ${missing.join(' and no ')})`, body);
+}
 
 function command(host: Host, name: string, ...args: string[]): string {
   const { status, stdout, stderr } = host.run(process.execPath, [bundle(name), ...args]);
