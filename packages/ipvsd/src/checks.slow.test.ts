@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
-import { PROGRAMS, RealServers, type Served } from './testing/real-servers.ts';
+import { PROGRAMS, RealServers, type Served, TRACK_FILE } from './testing/real-servers.ts';
 
 const bundle = fileURLToPath(new URL('../bundle/ipvsd.js', import.meta.url));
 const standIn = fileURLToPath(new URL('./testing/without-ip-vs.c', import.meta.url));
@@ -63,11 +63,12 @@ class Watched {
   }
 }
 
-function configuration(served: readonly Served[]): string {
+function configuration(served: readonly Served[], trackedFile: string): string {
   const timing = 'retry 1\ndelay_before_retry 1\n';
   const connect = 'connect_timeout 1\n';
   const blocks = served.map(({ address, port, protocol, check }) => {
-    const lines = `${check}${timing}${check.startsWith('MISC') ? '' : connect}}\n`;
+    const times = check.startsWith('FILE') ? '' : check.startsWith('MISC') ? timing : `${timing}${connect}`;
+    const lines = `${check}${times}}\n`;
     return (
       `virtual_server ${VIP} ${port} {\ndelay_loop 1\nlvs_sched rr\nlvs_method NAT\nprotocol ${protocol}\n` +
       `real_server ${address} ${port} {\n${lines}}\n}\n`
@@ -75,7 +76,8 @@ function configuration(served: readonly Served[]): string {
   });
   // The process of this port hangs; that it accepts is all that TCP_CHECK asks.
   const hanging = `virtual_server ${VIP} 9006 {\ndelay_loop 1\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\nreal_server ${NEAR} 8006 {\nTCP_CHECK {\n${timing}${connect}}\n}\n}\n`;
-  return `global_defs {\nscript_user root\n}\n${blocks.join('')}${hanging}`;
+  const file = `track_file ${TRACK_FILE} {\nfile ${trackedFile}\n}\n`;
+  return `global_defs {\nscript_user root\n}\n${file}${blocks.join('')}${hanging}`;
 }
 
 describeKernel(`checks of real servers${why && `: ${why}`}`, () => {
@@ -114,7 +116,7 @@ describeKernel(`checks of real servers${why && `: ${why}`}`, () => {
     served = servers.start();
     await pause(2000);
     const file = join(folder, 'keepalived.conf');
-    writeFileSync(file, configuration(served));
+    writeFileSync(file, configuration(served, servers.trackedFile));
     ours = new Watched(us, process.execPath, [bundle, 'run', '-f', file, '--log', 'text']);
     if (absentBeside.length === 0) theirs = watchKeepalived(them, file, folder);
     await pause(5000);
@@ -159,7 +161,7 @@ describeKernel(`checks of real servers${why && `: ${why}`}`, () => {
     );
   }
 
-  const names = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8010, 8011, 8012, 8013, 8014, 8015];
+  const names = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8010, 8011, 8012, 8013, 8014, 8015, 8016];
 
   test.each(names)('the real server of port %i leaves and returns, once each', (port) => {
     const one = served.find((candidate) => candidate.port === port)!;

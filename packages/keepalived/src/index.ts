@@ -16,6 +16,7 @@ export type { Log } from './daemon/effects.ts';
 export { type Drain, ServiceHealth } from './health/service-health.ts';
 export type * from './model/configuration.ts';
 export {
+  isNativeFile,
   type LoadedConfiguration,
   loadConfigurationFile,
   loadKeepalivedFile,

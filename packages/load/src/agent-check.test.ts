@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { formatAgentLine, parseAgentLine } from './agent-check.ts';
+import { formatAgentLine, mergeAgentWords, parseAgentLine, parseAgentWords, reportOf } from './agent-check.ts';
 
 test('words come in any order and case, and the last of a kind wins', () => {
   expect(parseAgentLine('UP 75% maxconn:30\n').report).toEqual({ state: 'up', weightPercent: 75, maxConnections: 30 });
@@ -15,6 +15,24 @@ test('the line ends at CR, LF or NUL, and a reason follows #', () => {
 test('down is stronger than ready', () => {
   expect(parseAgentLine('ready stopped').report.state).toBe('down');
   expect(parseAgentLine('up maint').report.state).toBe('maint');
+});
+
+test('what a line does not mention stays as it was', () => {
+  const lines = ['ready up 75% maxconn:30', 'drain', 'up weight:40', 'down #disk full', '', 'up', 'ready'];
+  let words = {};
+  const reports = lines.map((line) => {
+    words = mergeAgentWords(words, parseAgentWords(line).words);
+    return reportOf(words);
+  });
+  expect(reports).toEqual([
+    { state: 'ready', weightPercent: 75, maxConnections: 30 },
+    { state: 'drain', weightPercent: 75, maxConnections: 30 },
+    { state: 'drain', weight: 40, maxConnections: 30 },
+    { state: 'down', weight: 40, maxConnections: 30, detail: 'disk full' },
+    { state: 'down', weight: 40, maxConnections: 30, detail: 'disk full' },
+    { state: 'drain', weight: 40, maxConnections: 30 },
+    { state: 'ready', weight: 40, maxConnections: 30 },
+  ]);
 });
 
 test('a word nobody knows is told, and the rest applies', () => {

@@ -10,28 +10,58 @@ export interface AgentAnswer {
   readonly unknown: string | undefined;
 }
 
+/** What a line says, kind by kind; what it does not mention is missing. */
+export interface AgentWords {
+  /** Until it says otherwise; `down` is another kind, so an agent that is ready and down is down. */
+  readonly admin?: 'ready' | 'drain' | 'maint';
+  readonly health?: 'up' | 'down';
+  readonly reason?: string;
+  /** Percent of the configured weight, or one in its place. */
+  readonly weight?: { readonly percent: number } | { readonly absolute: number };
+  readonly maxConnections?: number;
+}
+
 const HEALTH = new Set(['up', 'down', 'fail', 'stopped']);
 
 export function parseAgentLine(line: string): AgentAnswer {
+  const { words, unknown } = parseAgentWords(line);
+  return { report: reportOf(words), unknown };
+}
+
+export function parseAgentWords(line: string): { readonly words: AgentWords; readonly unknown: string | undefined } {
   const [text = '', ...reason] = (line.split(/[\r\n\0]/, 1)[0] ?? '').split('#');
-  let report: LoadReport = reason.length > 0 ? { detail: reason.join('#').trim() } : {};
-  let admin: LoadReport['state'];
-  let health: LoadReport['state'];
+  let words: AgentWords = reason.length > 0 ? { reason: reason.join('#').trim() } : {};
   let unknown: string | undefined;
   for (const word of text.toLowerCase().split(/[ \t,]+/)) {
     const percent = /^(?:weight:)?([0-9]{1,5})%$/.exec(word);
     const weight = /^weight:([0-9]{1,5})$/.exec(word);
     const most = /^maxconn:([0-9]{1,9})$/.exec(word);
-    if (percent) report = { ...without(report, 'weight'), weightPercent: Number(percent[1]) };
-    else if (weight) report = { ...without(report, 'weightPercent'), weight: Number(weight[1]) };
-    else if (most) report = { ...report, maxConnections: Number(most[1]) };
-    else if (word === 'ready' || word === 'drain' || word === 'maint') admin = word;
-    else if (HEALTH.has(word)) health = word === 'up' ? 'up' : 'down';
+    if (percent) words = { ...words, weight: { percent: Number(percent[1]) } };
+    else if (weight) words = { ...words, weight: { absolute: Number(weight[1]) } };
+    else if (most) words = { ...words, maxConnections: Number(most[1]) };
+    else if (word === 'ready' || word === 'drain' || word === 'maint') words = { ...words, admin: word };
+    else if (HEALTH.has(word)) words = { ...words, health: word === 'up' ? 'up' : 'down' };
     else if (word !== '') unknown ??= word;
   }
-  // The stricter of the two speaks: an agent that is ready and down is down.
+  return { words, unknown };
+}
+
+/** What is not mentioned stays; a reason is that of the health it came with. */
+export function mergeAgentWords(before: AgentWords, now: AgentWords): AgentWords {
+  const { reason, ...rest } = before;
+  return now.health === undefined && reason !== undefined ? { reason, ...rest, ...now } : { ...rest, ...now };
+}
+
+export function reportOf({ admin, health, reason, weight, maxConnections }: AgentWords): LoadReport {
+  // The stricter of the two speaks.
   const state = health === 'down' ? 'down' : (admin ?? health);
-  return { report: state ? { ...report, state } : report, unknown };
+  return {
+    ...(reason !== undefined && { detail: reason }),
+    ...(weight !== undefined &&
+      ('percent' in weight ? { weightPercent: weight.percent } : { weight: weight.absolute })),
+    ...(maxConnections !== undefined && { maxConnections }),
+    ...(state !== undefined && { state }),
+  };
 }
 
 export function formatAgentLine({ load, weightPercent, weight, maxConnections, state, detail }: LoadReport): string {
@@ -49,9 +79,4 @@ export function formatAgentLine({ load, weightPercent, weight, maxConnections, s
 /** Never 0, which would drain a server for being busy. */
 export function idlePercent(load: number): number {
   return Math.max(1, Math.round(100 * (1 - Math.min(1, load))));
-}
-
-function without<K extends keyof LoadReport>(report: LoadReport, key: K): Omit<LoadReport, K> {
-  const { [key]: _, ...rest } = report;
-  return rest;
 }

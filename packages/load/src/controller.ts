@@ -57,6 +57,8 @@ export interface Reason {
   readonly configuredWeight: number;
   /** Undefined: the configured weight is to stand, as it is. */
   readonly weight: number | undefined;
+  /** What the agent says the server takes at most; undefined where it says nothing, or nothing any more. */
+  readonly maxConnections: number | undefined;
   readonly report: LoadReport | undefined;
   readonly ageMs: number | undefined;
   readonly stale: boolean;
@@ -201,6 +203,7 @@ export class Controller {
       key,
       configuredWeight,
       report: track.report,
+      maxConnections: stale ? undefined : track.report?.maxConnections,
       ageMs: track.report && nowMs - track.atMs,
       stale,
       smoothedLoad: track.smoothed,

@@ -141,6 +141,7 @@ export function describeReason(reason: Reason): string {
       `reported ${said} ${number(ageMs / 1000)} s ago${stale ? ' (too old to count)' : ''}${detail ? `: ${detail}` : ''}`,
     );
   }
+  if (reason.maxConnections !== undefined) lines.push(`takes ${reason.maxConnections} connections at most, as it says`);
   if (smoothedLoad !== undefined && meanLoad !== undefined) {
     lines.push(`smoothed load ${number(smoothedLoad)}, mean of all ${number(meanLoad)}`);
   }

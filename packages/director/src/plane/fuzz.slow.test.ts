@@ -18,7 +18,7 @@ import { randomCommand, randomMarkRule } from './fuzz/tables.ts';
 import { Worlds } from './fuzz/worlds.ts';
 
 const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31);
-const packets = Number(process.env['FUZZ_PACKETS'] ?? 30_000);
+const packets = Number(process.env['FUZZ_PACKETS'] ?? 20_000);
 const BATCH = Number(process.env['FUZZ_BATCH'] ?? 500);
 /** Beyond so many services the oldest go. */
 const MOST_SERVICES = 12;
@@ -118,7 +118,8 @@ function letTimePass(ticks: number): void {
   clock += ticks;
   note(() => `${ticks} ticks pass`);
   worlds.set(clock, 1 + random.below(2 ** 32 - 1));
-  if (random.oneIn(2)) return;
+  // Each publishes statistics for all the time that has passed, which takes Node longer than all packets between.
+  if (!random.oneIn(10)) return;
   note(() => 'a sweep');
   worlds.sweep();
 }

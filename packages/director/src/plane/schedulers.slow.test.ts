@@ -148,6 +148,20 @@ test.each(['lblc', 'lblcr'])('%s shares a destination that is too much for one b
   expect(Math.min(...counts), `seed ${seed}: ${counts}`).toBeGreaterThan(0);
 });
 
+test('lblcr spreads a destination over more real servers than a set holds', () => {
+  const bench = benchOf('lblcr', new Array<number>(40).fill(1));
+  const random = randomFrom(seed);
+  const chosen = new Set<string>();
+  for (let i = 0; i < 200; i++) {
+    const client = addressOf(random());
+    const real = bench.packet(client, 1024 + i)!;
+    bench.reply(real, 80, client, 1024 + i, 'SA');
+    bench.packet(client, 1024 + i, service, 'A');
+    chosen.add(real);
+  }
+  expect(chosen.size, `seed ${seed}`).toBe(40);
+});
+
 test('ovf fills the heaviest, then the next', () => {
   const bench = benchOf('ovf', BY_WEIGHT);
   const chosen = Array.from({ length: 14 }, (_, i) => {

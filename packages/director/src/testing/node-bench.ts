@@ -38,6 +38,9 @@ export const serverSettings = (weight = 1, more: Partial<RealServerSettings> = {
   ...more,
 });
 
+/** A code of bpf_fib_lookup: not forwarded. */
+const NOT_FOUND = 4;
+
 export class NodeBench {
   now = 10n ** 12n;
   readonly plane: NodePlane;

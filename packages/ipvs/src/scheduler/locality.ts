@@ -10,7 +10,10 @@ import { Address6 } from '../packet/address.ts';
 import { type RealServer, SERVER_AVAILABLE, type Service, servers } from '../service/service.ts';
 import { memberAt } from './scheduler.ts';
 
-/** Real servers that may share a destination; a set that grows beyond loses its oldest. */
+/**
+ * Real servers that may share a destination; a set that grows beyond loses its oldest. The kernel's sets have no limit: ours lie
+ * in one map value, and a destination that 32 real servers serve is spread as widely as wlc would.
+ */
 export const MAX_SET = 32;
 
 export const LocalityKey = struct('locality_key', { destination: Address6, era: u32 });

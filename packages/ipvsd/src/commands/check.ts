@@ -1,6 +1,7 @@
 /** `ipvsd check FILE`: keepalived's verdict and exit status, and what keepalived does not look for. */
 import {
   formatDiagnostic,
+  isNativeFile,
   lineFinder,
   loadConfigurationFile,
   outline,
@@ -31,9 +32,15 @@ export function check(file: string, options: CheckOptions, write: (text: string)
     const lineOf = lineFinder(sources);
     for (const diagnostic of diagnostics) write(`${formatDiagnostic(diagnostic, lineOf)}\n`);
     if (options.outline) write(outline(configuration));
-    write(`${file}: ${describe(verdict)}, ${configuration.virtualServers.length} virtual servers\n`);
+    write(
+      `${file}: ${isNativeFile(file) ? describeOwn(verdict) : describe(verdict)}, ${configuration.virtualServers.length} virtual servers\n`,
+    );
   }
   return verdict === 'good' && options.strict && diagnostics.length > 0 ? FINDINGS_STATUS : STATUS[verdict];
+}
+
+function describeOwn(verdict: Verdict): string {
+  return verdict === 'good' || verdict === 'security' ? 'nothing is wrong' : 'ipvsd run refuses it';
 }
 
 function describe(verdict: Verdict): string {

@@ -4,7 +4,7 @@ import type { Daemon, Log, VirtualServer } from '@ipvsd/keepalived';
 import { describeReason, Feedback, type Reason, type Source } from '@ipvsd/load';
 
 export interface LoadFeedbackTools {
-  readonly daemon: Pick<Daemon, 'services' | 'setLoadWeights'>;
+  readonly daemon: Pick<Daemon, 'services' | 'setLoads'>;
   readonly director: Pick<Director, 'reportLoads'>;
   readonly log: Pick<Log, 'info' | 'warn'>;
   readonly openSource: (name: string) => Source;
@@ -39,7 +39,7 @@ export class LoadFeedback {
     for (const service of this.#tools.daemon.services()) {
       if (!before.has(keyOf(service)) || this.#services.has(keyOf(service))) continue;
       const configured = service.realServers.map((server) => [realServerKey(server), undefined] as const);
-      this.#tools.daemon.setLoadWeights(service, new Map(configured));
+      this.#tools.daemon.setLoads(service, new Map(configured));
     }
   }
 
@@ -56,7 +56,7 @@ export class LoadFeedback {
   #apply(key: string, reasons: readonly Reason[]): void {
     const service = this.#services.get(key);
     if (service === undefined) return;
-    this.#tools.daemon.setLoadWeights(service, new Map(reasons.map((reason) => [reason.key, reason.weight])));
+    this.#tools.daemon.setLoads(service, new Map(reasons.map((reason) => [reason.key, reason])));
     if (service.settings.scheduler !== LEAST_LOAD) return;
     const addresses = new Map(service.realServers.map((server) => [realServerKey(server), server.address]));
     const loads = reasons.flatMap(({ key: server, smoothedLoad, stale }) => {

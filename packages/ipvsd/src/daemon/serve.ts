@@ -7,6 +7,7 @@ import {
   type Configuration,
   Daemon,
   formatDiagnostic,
+  isNativeFile,
   type LoadedConfiguration,
   type Log,
   lineFinder,
@@ -49,10 +50,12 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const lock = tryLockFile(paths.lock);
   if (lock === null) throw new Error('Cannot run: a daemon runs in this network namespace already');
   const first = load(options);
-  if (!mayUse(first, options.strict)) {
+  // keepalived.conf has always been run with what is wrong in it left out; our own never was.
+  const strict = options.strict || isNativeFile(file);
+  if (!mayUse(first, strict)) {
     lock.release();
     throw new Error(
-      `Cannot run: ${file} ${options.strict ? 'has errors' : 'is refused, as keepalived would'} (ipvsd check ${file} says where)`,
+      `Cannot run: ${file} ${strict ? 'has errors' : 'is refused, as keepalived would'} (ipvsd check ${file} says where)`,
     );
   }
   const timers = startTimers();
@@ -86,7 +89,7 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const reload = (): boolean => {
     notifySystemd(reloadingLines());
     const loaded = load(options);
-    const usable = mayUse(loaded, options.strict || reloadCheck);
+    const usable = mayUse(loaded, strict || reloadCheck);
     if (usable) configure(loaded.configuration);
     log.info(usable ? `Reloaded ${file}` : `Did not reload ${file}: the configuration before it goes on`);
     notifySystemd(['READY=1', statusLine(daemon)]);
@@ -168,12 +171,12 @@ function answer(request: ControlRequest, daemon: Daemon, reload: () => boolean, 
 }
 
 function status(daemon: Daemon) {
-  return daemon.servers().map(({ service, server, alive, weight, drain, loadWeight, checks }) => ({
+  return daemon.servers().map(({ service, server, alive, weight, drain, load, checks }) => ({
     service: service.name,
     server: server.name,
     alive,
     drain,
-    weight: loadWeight ?? weight,
+    weight: load.weight ?? weight,
     configuredWeight: server.settings.weight,
     checks,
   }));

@@ -29,6 +29,8 @@ export interface Machine {
 export const PROGRAMS = ['nginx', 'dnsmasq', 'msmtpd', 'openssl', 'ip'];
 
 const NAME = 'good.example';
+/** What the configuration calls `trackedFile`. */
+export const TRACK_FILE = 'tracked';
 
 /** Answers with 200 until the file is there; then it accepts, and says nothing. */
 const SILENT = `
@@ -125,6 +127,12 @@ export class RealServers {
         `MISC_CHECK {\nmisc_path "/usr/bin/test ! -e ${this.#path('misc-flag')}"\nmisc_timeout 1\n`,
         this.#flag('misc'),
       ),
+      near(
+        'FILE_CHECK by the number in a file',
+        8016,
+        `FILE_CHECK {\ntrack_file ${TRACK_FILE}\nweight 0\n`,
+        this.#number(),
+      ),
     ];
   }
 
@@ -144,6 +152,17 @@ export class RealServers {
   #content(name: string): Change {
     const right = name === 'digest' ? 'what it should be\n' : 'all is well\n';
     return { fail: () => this.#page(name, 'all is lost\n'), recover: () => this.#page(name, right) };
+  }
+
+  /** Any number but 0 is a failure. */
+  #number(): Change {
+    const write = (text: string): void => writeFileSync(this.trackedFile, text);
+    write('0\n');
+    return { fail: () => write('1\n'), recover: () => write('0\n') };
+  }
+
+  get trackedFile(): string {
+    return this.#path('tracked');
   }
 
   #stop(name: string): Change {

@@ -145,6 +145,7 @@ const CATALOGUE = {
     (timeout, loop) =>
       `connect_timeout ${timeout} s is longer than delay_loop ${loop} s: a hanging real server is checked less often than asked`,
   ],
+  ownScheduler: ['finding', (name) => `The scheduler ${name} is ours; keepalived would ignore the line and take wlc`],
   weightIgnored: [
     'finding',
     (name, scheduler, what) =>

@@ -6,7 +6,7 @@ import type { Statement } from './tree.ts';
 import { booleanOf, type Complain, familyWord, readPort, scriptOf, understandInherited } from './understand.ts';
 import { isCheck, understandCheck } from './understand-check.ts';
 
-/** keepalived and ipvsadm know these, and `ll` is ours; a scheduler of the user's own comes through our own configuration. */
+/** keepalived and ipvsadm know these; a scheduler of the user's own comes through our own configuration. */
 const SCHEDULERS = new Set([
   'rr',
   'wrr',
@@ -22,8 +22,9 @@ const SCHEDULERS = new Set([
   'fo',
   'ovf',
   'twos',
-  'll',
 ]);
+/** Least load: not keepalived's. */
+const OWN_SCHEDULER = 'll';
 
 const FLAGS: Readonly<Record<string, readonly [flag: number, scheduler: string | undefined]>> = {
   'flag-1': [schedulerFlag.first, undefined],
@@ -87,8 +88,11 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
     }
     case 'lvs_sched':
     case 'lb_algo':
-      if (SCHEDULERS.has(text)) draft.scheduler = text;
-      else complain('unknownScheduler', first!.position, text);
+      if (!SCHEDULERS.has(text) && text !== OWN_SCHEDULER) complain('unknownScheduler', first!.position, text);
+      else {
+        draft.scheduler = text;
+        if (text === OWN_SCHEDULER) complain('ownScheduler', first!.position, text);
+      }
       return;
     case 'lvs_method':
     case 'lb_kind':
@@ -102,6 +106,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
       return;
     case 'laddr_group_name':
       draft.localGroup = text;
+      return;
+    case 'establish_timeout':
+      draft.idle = { timeoutSeconds: Number(text), reset: false };
       return;
     case 'ops':
       draft.onePacket = true;

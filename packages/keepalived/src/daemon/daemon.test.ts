@@ -270,6 +270,22 @@ describe('a real server that comes back', () => {
   });
 });
 
+test('what an agent says it takes at most becomes its thresholds, for as long as it says so', () => {
+  const { daemon, director, passSeconds } = world();
+  const configuration = conf(service('10.0.0.1', ['10.1.0.1', '10.1.0.2']));
+  daemon.configure(configuration);
+  const [virtualServer] = daemon.services();
+  const limits = (): string[] => {
+    passSeconds(0.1);
+    const { realServers } = director.service(configuration.virtualServers[0]!.services[0]!)!;
+    return realServers.map((server) => `${server.weight} ${server.lowerThreshold}..${server.upperThreshold}`);
+  };
+  daemon.setLoads(virtualServer!, new Map([['10.1.0.1 80', { weight: 40, maxConnections: 30 }]]));
+  expect(limits()).toEqual(['1 0..0', '40 22..30']);
+  daemon.setLoads(virtualServer!, new Map([['10.1.0.1 80', undefined]]));
+  expect(limits()).toEqual(['1 0..0', '1 0..0']);
+});
+
 test('with ha_suspend nobody looks while the address of the service is elsewhere', () => {
   const { daemon, addresses, looks, passSeconds } = world();
   daemon.configure(conf(service('10.0.0.1', ['10.1.0.1'], 'ha_suspend\ndelay_loop 1')));

@@ -8,7 +8,7 @@ import type { ProbeResult } from '../checkers/probe.ts';
 import type { Sockets } from '../checkers/sockets.ts';
 import type { Timer, Timers } from '../checkers/timers.ts';
 import { checkKey } from '../health/check-key.ts';
-import { type Drain, type Effect, type ServerHealth, ServiceHealth } from '../health/service-health.ts';
+import { type ByLoad, type Drain, type Effect, type ServerHealth, ServiceHealth } from '../health/service-health.ts';
 import type { Configuration, VirtualServer } from '../model/configuration.ts';
 import { commandsFor, commandsToDelete, serviceKeys } from '../reconcile.ts';
 import { Checks } from './checks.ts';
@@ -124,11 +124,11 @@ export class Daemon {
     return found;
   }
 
-  /** Weights that load asks for, by real server; undefined gives the configured one back. */
-  setLoadWeights(service: VirtualServer, weights: ReadonlyMap<string, number | undefined>): void {
+  /** What load asks for, by real server; undefined gives back what is configured. */
+  setLoads(service: VirtualServer, loads: ReadonlyMap<string, ByLoad | undefined>): void {
     const health = this.#healths.get(identityOf(service));
     if (health === undefined) return;
-    const changed = [...weights].filter(([key, weight]) => health.setLoadWeight(key, weight));
+    const changed = [...loads].filter(([key, load]) => health.setLoad(key, load));
     if (changed.length > 0) this.#placeSoon(health, []);
   }
 

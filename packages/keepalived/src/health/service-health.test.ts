@@ -142,7 +142,7 @@ test('a reload keeps what is known: dead stays dead, drained stays drained', () 
 
 test('load moves the weight in the table but not the quorum', () => {
   const service = health('quorum 3', ['10.1.0.1', '10.1.0.2']);
-  service.setLoadWeight('10.1.0.2 80', 1);
+  service.setLoad('10.1.0.2 80', { weight: 1, maxConnections: undefined });
   expect(table(service)).toBe('10.1.0.1=1 10.1.0.2=1');
   expect(service.quorumUp).toBe(true);
 });

@@ -20,14 +20,21 @@ export interface ServerHealth {
   /** Configured weight and what checks add to it. */
   readonly weight: number;
   readonly drain: Drain;
-  /** What the load controller makes of the weight; undefined leaves it alone. */
-  readonly loadWeight: number | undefined;
+  readonly load: ByLoad;
   /** When it came back, where it has not had its whole weight since. */
   readonly returnedMs: number | undefined;
 }
 
 /** `draining`: no new connections, the old ones live on. `drained`: gone from the table until it is called back. */
 export type Drain = 'no' | 'draining' | 'drained';
+
+/** What the load controller makes of a real server; undefined leaves alone what is configured. */
+export interface ByLoad {
+  readonly weight: number | undefined;
+  readonly maxConnections: number | undefined;
+}
+
+const NOT_BY_LOAD: ByLoad = { weight: undefined, maxConnections: undefined };
 
 /** What the table should hold for one destination. */
 export interface Placed {
@@ -43,7 +50,7 @@ interface ServerState {
   /** Has been in the table, so that inhibit_on_failure has something to keep. */
   placedOnce: boolean;
   drain: Drain;
-  loadWeight: number | undefined;
+  load: ByLoad;
   /** When it came back, while its weight still rises (slow start). */
   returnedMs: number | undefined;
 }
@@ -74,7 +81,7 @@ export class ServiceHealth {
         deltas: new Map(),
         placedOnce: old?.placedOnce ?? false,
         drain: old?.drain ?? 'no',
-        loadWeight: old?.loadWeight,
+        load: old?.load ?? NOT_BY_LOAD,
         // What joins others that work already begins as one that comes back.
         returnedMs: previous !== undefined && old === undefined ? nowMs : old?.returnedMs,
       };
@@ -108,7 +115,7 @@ export class ServiceHealth {
       failed: [...state.failed],
       weight: weightOf(state),
       drain: state.drain,
-      loadWeight: state.loadWeight,
+      load: state.load,
       returnedMs: state.returnedMs,
     }));
   }
@@ -175,12 +182,14 @@ export class ServiceHealth {
 
   /**
    * Load never moves the quorum: a busy server is alive, and counts with the weight that was configured. True where
-   * this is another weight than before.
+   * something is another than before.
    */
-  setLoadWeight(key: string, weight: number | undefined): boolean {
+  setLoad(key: string, load: ByLoad = NOT_BY_LOAD): boolean {
     const state = this.#servers.get(key);
-    if (state === undefined || state.loadWeight === weight) return false;
-    state.loadWeight = weight;
+    if (state === undefined) return false;
+    const { weight, maxConnections } = state.load;
+    if (weight === load.weight && maxConnections === load.maxConnections) return false;
+    state.load = { weight: load.weight, maxConnections: load.maxConnections };
     return true;
   }
 
@@ -204,10 +213,8 @@ export class ServiceHealth {
       if (state.drain === 'drained') continue;
       const inService = isAlive(state) && !this.sorryInUse;
       if (!inService && !(server.inhibitOnFailure && state.placedOnce)) continue;
-      found.push({
-        destination: server,
-        settings: { ...server.settings, weight: inService ? (weights.get(state) ?? 0) : 0 },
-      });
+      const weight = inService ? (weights.get(state) ?? 0) : 0;
+      found.push({ destination: server, settings: { ...limitedSettings(state), weight } });
     }
     const { sorryServer } = this.virtualServer;
     if (sorryServer && (this.sorryInUse || sorryServer.inhibit)) {
@@ -230,11 +237,11 @@ export class ServiceHealth {
    */
   #weights(nowMs: number): Map<ServerState, number> {
     const states = [...this.#servers.values()];
-    const byLoad = states.some(({ loadWeight }) => loadWeight !== undefined);
+    const byLoad = states.some(({ load }) => load.weight !== undefined);
     const scale = this.isRising(nowMs) && !byLoad ? weightScale(states.map(weightOf)) : 1;
     return new Map(
       states.map((state) => {
-        const whole = (state.loadWeight ?? weightOf(state)) * scale;
+        const whole = (state.load.weight ?? weightOf(state)) * scale;
         const risen = Math.ceil(whole * this.#risen(state, nowMs));
         return [state, state.drain === 'no' ? Math.min(risen, 0x7fffffff) : 0];
       }),
@@ -332,6 +339,12 @@ function weightOf({ server, deltas }: ServerState): number {
     0,
     [...deltas.values()].reduce((sum, delta) => sum + delta, server.settings.weight),
   );
+}
+
+/** What an agent says it takes at most is its upper threshold; it takes more again at three quarters of that. */
+function limitedSettings({ server: { settings }, load: { maxConnections } }: ServerState): RealServerSettings {
+  if (maxConnections === undefined) return settings;
+  return { ...settings, upperThreshold: maxConnections, lowerThreshold: Math.floor((maxConnections * 3) / 4) };
 }
 
 function log(level: 'info' | 'warn', text: string): Effect {

@@ -23,9 +23,13 @@ export function loadKeepalivedText(text: string, options: Parameters<typeof pars
   return load(parseText(text, options), () => false);
 }
 
-/** By its name: .yaml, .yml and .json are ours, everything else is keepalived's. */
+/** .yaml, .yml and .json are ours, everything else is keepalived's. */
+export function isNativeFile(path: string): boolean {
+  return /\.(ya?ml|json)$/.test(path);
+}
+
 export function loadConfigurationFile(path: string, options: Partial<ExpandOptions> = {}): LoadedConfiguration {
-  if (!/\.(ya?ml|json)$/.test(path)) return loadKeepalivedFile(path, options);
+  if (!isNativeFile(path)) return loadKeepalivedFile(path, options);
   const text = (options.files ?? diskFiles).read(path);
   if (text instanceof Error) return loadKeepalivedFile(path, options);
   return loadNativeText(path, text);
@@ -34,7 +38,8 @@ export function loadConfigurationFile(path: string, options: Partial<ExpandOptio
 export function loadNativeText(file: string, text: string): LoadedConfiguration {
   const { drafts, diagnostics: shape } = readNative(file, text);
   const { configuration, diagnostics: corrections } = resolve(drafts);
-  const diagnostics = [...shape, ...corrections, ...findings(configuration, isExecutableHere)];
+  // A check that is written once for all real servers has said once what is to be said of it.
+  const diagnostics = unique([...shape, ...corrections, ...findings(configuration, isExecutableHere)]);
   return { configuration, diagnostics: sortByPlace(diagnostics), sources: new Map([[file, text]]) };
 }
 
@@ -43,6 +48,11 @@ function load(parsed: ParsedFile, isExecutable: IsExecutable): LoadedConfigurati
   const { configuration, diagnostics: corrections } = resolve(drafts);
   const diagnostics = [...parsed.diagnostics, ...meaning, ...corrections, ...findings(configuration, isExecutable)];
   return { configuration, diagnostics: sortByPlace(diagnostics), sources: parsed.sources };
+}
+
+function unique(diagnostics: readonly Diagnostic[]): Diagnostic[] {
+  const key = ({ message, position: { line, column } }: Diagnostic): string => `${line}:${column} ${message}`;
+  return [...new Map(diagnostics.map((diagnostic) => [key(diagnostic), diagnostic])).values()];
 }
 
 /** By file in the order they were first named, then by line: how a person reads them. */

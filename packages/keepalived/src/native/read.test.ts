@@ -182,6 +182,22 @@ test('load and slow start with a scheduler that does not go by weight are found'
   ]);
 });
 
+test('silence has a word of its own, and its reset is for TCP alone', () => {
+  const { configuration, diagnostics } = loadNativeText(
+    'ipvsd.yaml',
+    service(
+      '    idle: { seconds: 30, reset: true }\n  - { fwmark: 1, realServers: [{ address: 10.1.0.1 }], idle: { reset: true } }\n',
+    ),
+  );
+  expect(diagnostics).toEqual([]);
+  expect(configuration.virtualServers.map(({ settings }) => settings.idle)).toEqual([
+    { timeoutSeconds: 30, reset: true },
+    { timeoutSeconds: 0, reset: true },
+  ]);
+  const refused = loadNativeText('ipvsd.yaml', service('    protocol: udp\n    idle: { reset: true }\n'));
+  expect(refused.diagnostics[0]?.message).toMatch(/idle\.reset is for TCP alone/);
+});
+
 test('the schema is published as JSON Schema', () => {
   const schema = configurationJsonSchema();
   expect(schema['$schema']).toContain('json-schema.org');

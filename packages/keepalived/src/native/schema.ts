@@ -199,7 +199,12 @@ export const configurationSchema = z
     commandUser: z.strictObject({ user: z.string(), group: z.string().optional() }).optional(),
     load: load.optional().describe('for every service that says nothing of it'),
     slowStart: slowStart.optional().describe('for every service that says nothing of it'),
-    services: z.array(service),
+    services: z.array(
+      service.refine(
+        ({ protocol, idle }) => !(idle?.reset && protocol !== undefined && protocol !== 'tcp'),
+        'idle.reset is for TCP alone',
+      ),
+    ),
   })
   .describe('Virtual services of ipvsd');
 

@@ -51,10 +51,15 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   };
   look();
   const timer = setInterval(look, periodMs);
+  let drained = false;
   const report = (): LoadReport => {
-    if (drainFile !== undefined && existsSync(drainFile)) return { state: 'drain', detail: `${drainFile} is there` };
+    if (drainFile !== undefined && existsSync(drainFile)) {
+      drained = true;
+      return { state: 'drain', detail: `${drainFile} is there` };
+    }
     const own: LoadReport = measured ? { load: loadOf(measured), detail: describe(measured) } : {};
-    return { state: 'up', ...own, ...ofCommand };
+    // A drain that was asked for lasts until somebody says ready, as who asks by agent-check remembers it.
+    return { state: drained ? 'ready' : 'up', ...own, ...ofCommand };
   };
   const agentServer = createServer((socket) => {
     // Whoever sends a greeting first gets the same answer: it is not read, only drained.

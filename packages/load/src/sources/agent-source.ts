@@ -1,6 +1,6 @@
-/** Asks an agent-check agent: connect, perhaps say something, read one line. */
+/** Asks an agent-check agent: connect, perhaps say something, read one line. What a line does not mention stays as it was. */
 import { connect } from 'node:net';
-import { parseAgentLine } from '../agent-check.ts';
+import { type AgentWords, mergeAgentWords, parseAgentWords, reportOf } from '../agent-check.ts';
 import type { LoadReport, Source } from '../report.ts';
 
 export interface AgentSourceOptions {
@@ -15,6 +15,12 @@ export interface AgentSourceOptions {
 const LONGEST_LINE = 4096;
 
 export function agentSource({ port, timeoutMs, send, percentIsIdle = false }: AgentSourceOptions): Source {
+  const said = new Map<string, AgentWords>();
+  const read = (address: string, text: string): LoadReport => {
+    const words = mergeAgentWords(said.get(address) ?? {}, parseAgentWords(text).words);
+    said.set(address, words);
+    return asIdle(reportOf(words), percentIsIdle);
+  };
   return {
     ask: (address) =>
       new Promise((resolve, reject) => {
@@ -28,7 +34,7 @@ export function agentSource({ port, timeoutMs, send, percentIsIdle = false }: Ag
         socket.on('connect', () => send !== undefined && socket.write(send));
         socket.on('data', (bytes) => {
           text += bytes.toString('latin1');
-          if (/[\r\n\0]/.test(text)) finish(() => resolve(read(text, percentIsIdle)));
+          if (/[\r\n\0]/.test(text)) finish(() => resolve(read(address, text)));
           else if (text.length > LONGEST_LINE) finish(() => reject(new Error('a line without end')));
         });
         socket.on('end', () => finish(() => reject(new Error('closed before the end of its line'))));
@@ -37,8 +43,7 @@ export function agentSource({ port, timeoutMs, send, percentIsIdle = false }: Ag
   };
 }
 
-function read(text: string, percentIsIdle: boolean): LoadReport {
-  const { report } = parseAgentLine(text);
+function asIdle(report: LoadReport, percentIsIdle: boolean): LoadReport {
   if (!percentIsIdle || report.weightPercent === undefined) return report;
   const { weightPercent, ...rest } = report;
   return { ...rest, load: 1 - Math.min(100, weightPercent) / 100 };

@@ -35,6 +35,15 @@ describe('agent-check', () => {
     expect((await agentSource({ port, timeoutMs, percentIsIdle: true }).ask('127.0.0.1')).load).toBeCloseTo(0.6);
   });
 
+  test('drain lasts until ready, whatever is said meanwhile', async () => {
+    const lines = ['drain 50%\n', 'up 80%\n', 'ready\n'];
+    const port = await listen(createServer((socket) => socket.end(lines.shift() ?? 'up\n')));
+    const source = agentSource({ port, timeoutMs });
+    expect(await source.ask('127.0.0.1')).toEqual({ state: 'drain', weightPercent: 50 });
+    expect(await source.ask('127.0.0.1')).toEqual({ state: 'drain', weightPercent: 80 });
+    expect(await source.ask('127.0.0.1')).toEqual({ state: 'ready', weightPercent: 80 });
+  });
+
   test('half a line, silence and a closed port change nothing: they are no answer', async () => {
     const half = await speaking('up 40%');
     const silent = await listen(createServer(() => {}));
