@@ -17,6 +17,7 @@ import type { Address6 } from '../packet/address.ts';
 import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
+import { ownAddressOn } from './own-address.ts';
 import { isPeer, keepLinkAddresses, sendToPeer } from './peer.ts';
 
 type FibQuestion = ViewOf<typeof FibLookup>;
@@ -120,12 +121,29 @@ export function findSource(skb: Skb, family: Family, source: Address6, destinati
   question.destination.set(2, destination.c);
   question.destination.set(3, destination.d);
   const answer = fibLookup(skb, question, BPF_FIB_LOOKUP_SRC);
-  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) return false;
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) {
+    return ownSource(skb, family, source, destination);
+  }
   source.a = question.source.get(0);
   source.b = question.source.get(1);
   source.c = question.source.get(2);
   source.d = question.source.get(3);
   return true;
+}
+
+/**
+ * The same from a kernel that does not know the question: the address of the interface that leads there.
+ * @subprog
+ */
+function ownSource(skb: Skb, family: Family, source: Address6, destination: Address6): boolean {
+  const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
+  question.destination.set(0, destination.a);
+  question.destination.set(1, destination.b);
+  question.destination.set(2, destination.c);
+  question.destination.set(3, destination.d);
+  const answer = fibLookup(skb, question, 0);
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) return false;
+  return ownAddressOn(question.ifindex, family.number, source);
 }
 
 /** Hand the packet to the next hop; the kernel resolves its link address. Views of the packet are stale by then. */
