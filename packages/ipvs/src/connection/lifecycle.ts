@@ -7,11 +7,13 @@
 import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32, type ViewOf } from '@ipvsd/bpf';
 import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
 import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST, sourceOf } from '../family.ts';
+import { endAdjustments } from '../forward/sequence.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
 import { METHOD_FULLNAT, METHOD_MASQ, type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
 import { now as clock, exactNow, ticksOf } from '../settings.ts';
 import {
+  ALTERED,
   ASSURED,
   type Connection,
   connections,
@@ -211,6 +213,7 @@ export function expire(c: Connection, index: u32): void {
   leave(c, index);
   if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
+  if ((c.flags & ALTERED) !== 0) endAdjustments(index);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);

@@ -1,7 +1,7 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
 import { assign, atomicAdd, type be16, raw, rawBe16, u8, u32 } from '@ipvsd/bpf';
 import { IPV4, IPV6 } from '../family.ts';
-import { beginUnchanged } from '../forward/sequence.ts';
+import { beginUnchanged, endAdjustments } from '../forward/sequence.ts';
 import { helperOf } from '../helper/ports.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
@@ -21,6 +21,7 @@ import { countConnection } from '../service/statistics.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
+  ALTERED,
   ASSURED,
   type Connection,
   connections,
@@ -276,6 +277,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 function giveUp(c: Connection, index: u32): u32 {
   returnLocalPort(c, index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
+  if ((c.flags & ALTERED) !== 0) endAdjustments(index);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -7,8 +7,9 @@
  * before last is no more known, as nobody asks for it any more.
  */
 import {
-  arrayMap,
+  ANY,
   be32,
+  hashMap,
   htonl,
   l4CsumReplace,
   loadBytes,
@@ -39,12 +40,17 @@ export const Adjustment = struct('adjustment', {
 });
 export type Adjustment = ViewOf<typeof Adjustment>;
 
-/** Two for each connection, beside it: of requests and of replies. */
-export const adjustments = arrayMap('adjustments', Adjustment, { maxEntries: 2 * MAX_CONNECTIONS });
+/** Twice the connection's number, and the direction. */
+const AdjustmentKey = struct('adjustment_key', { number: u32 });
+/** Two for each connection that may need them, of requests and of replies; memory is taken when they are. */
+export const adjustments = hashMap('adjustments', AdjustmentKey, Adjustment, {
+  maxEntries: 2 * MAX_CONNECTIONS,
+  noPreallocation: true,
+});
 
-/** The record of that direction; null never happens, but the verifier asks. */
+/** The record of that direction; null where there was no memory for it, and all numbers stay as they are. */
 export const adjustmentOf = (connection: u32, direction: u32): Adjustment | null =>
-  adjustments.at(u32(2 * connection + direction));
+  adjustments.lookup(stack(AdjustmentKey, { number: u32(2 * connection + direction) }));
 
 /** Nothing is changed yet: for a new connection, before its flag ADJUSTED is set. */
 export function beginUnchanged(connection: u32): void {
@@ -54,12 +60,20 @@ export function beginUnchanged(connection: u32): void {
 
 /** All numbers of that direction are `difference` more than its sender says. */
 export function beginAt(connection: u32, direction: u32, difference: u32): void {
-  const a = adjustmentOf(connection, direction);
-  if (a === null) return;
-  a.from = 0;
-  a.before = difference;
-  a.after = difference;
-  a.memo = 0;
+  const key = stack(AdjustmentKey, { number: u32(2 * connection + direction) });
+  const fresh = stack(Adjustment, { before: difference, after: difference });
+  adjustments.update(key, fresh, ANY);
+}
+
+/**
+ * The connection is gone.
+ * @subprog
+ */
+export function endAdjustments(connection: u32): void {
+  const key = stack(AdjustmentKey, { number: u32(2 * connection + REQUEST) });
+  adjustments.delete(key);
+  key.number = u32(2 * connection + REPLY);
+  adjustments.delete(key);
 }
 
 /** From `from` on there are `growth` bytes more (two's complement) than before. A change that is known is not made again. */
@@ -144,7 +158,7 @@ function mendSelective(skb: Skb, transport: u32, adjustment: u32): void {
   const end = u32(found + foundLength());
   const edge = stack(FirstOptions);
   loop(MOST_EDGES, (i) => {
-    const a = adjustments.at(adjustment);
+    const a = adjustments.lookup(stack(AdjustmentKey, { number: adjustment }));
     const at = u32(found + 2 + 4 * i) & MAX_OFFSET;
     if (a === null || u32(at + 4) > end || loadBytes(skb, at, edge) !== 0) return 1;
     const old = edge.word;

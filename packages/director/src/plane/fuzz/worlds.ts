@@ -79,6 +79,7 @@ const ENTRIES = MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS);
 const MTU = 1500;
 const KEY = new Uint8Array(4);
 const HASHES = [
+  adjustments,
   services,
   flows4,
   flows6,
@@ -242,7 +243,6 @@ export class Worlds {
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
     this.#compareValues(localEnds, 0, ENTRIES, story);
-    this.#compareValues(adjustments, 0, 2 * ENTRIES, story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
       StoredServer.on(bytes).route.at = 0;
