@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { CollectionSpec } from '@ipvsd/bpf';
 import { compile, formatDiagnostic } from '@ipvsd/bpf/compiler';
@@ -38,7 +39,7 @@ export interface CompilerResult {
 
 const TWINS = fileURLToPath(new URL('../../c/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../../packages/bpf/examples/', import.meta.url));
-const FOLDER = `/tmp/${MINE}-c`;
+const FOLDER = `${tmpdir()}/${MINE}-c`;
 const DIRECTOR = fileURLToPath(new URL('../../src/compiler/director.ts', import.meta.url));
 const MANY = 8192;
 const REAL_PORT = 8080;

@@ -3,6 +3,8 @@
  * ends, by itself, by an error or by a signal. What a killed bench left behind is removed by the next.
  */
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { KernelPlane } from '@ipvsd/director';
 import { deleteNamespace, inNamespace, listNamespaces } from '@ipvsd/linux';
 
@@ -42,7 +44,7 @@ export function removeLeftovers(): void {
   };
   for (const { name } of listNamespaces()) if (gone(name)) removeNamespace(name);
   if (existsSync(CGROUPS)) for (const name of readdirSync(CGROUPS)) if (gone(name)) removeCgroup(`${CGROUPS}/${name}`);
-  for (const name of readdirSync('/tmp')) if (gone(name)) rmSync(`/tmp/${name}`, { recursive: true });
+  for (const name of readdirSync(tmpdir())) if (gone(name)) rmSync(join(tmpdir(), name), { recursive: true });
 }
 
 /** Does nothing where it is gone already. */

@@ -10,12 +10,13 @@
  * A director of its own, because a rule of one system in a namespace costs the packets of all others there.
  */
 import { mkdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { createNamespace, hasSysctl, runInNamespace, setOffloads, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { MINE, removeNamespace, undoAtEnd } from './cleanup.ts';
 
 export const CLIENT = `${MINE}-client`;
 export const REALS = [`${MINE}-real1`, `${MINE}-real2`] as const;
-export const FOLDER = `/tmp/${MINE}`;
+export const FOLDER = `${tmpdir()}/${MINE}`;
 
 /** What every host of a bench needs to be measured rather than to get in the way. */
 const EVERYWHERE: Readonly<Record<string, number | string>> = {

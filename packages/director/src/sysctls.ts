@@ -215,7 +215,7 @@ const own: Readonly<Record<string, Sysctl>> = {
 
 const ofHelpers = HELPERS.map(({ name, ports: initial, helps }): [string, Sysctl] => [
   portSetting(name),
-  ours(ports(initial), `Ports of virtual services whose connections under NAT are helped: ${helps}.`),
+  ours(ports(initial), `Ports whose connections under NAT, FULLNAT and masquerading are helped: ${helps}.`),
 ]);
 
 const sysctls: Readonly<Record<string, Sysctl>> = Object.fromEntries(

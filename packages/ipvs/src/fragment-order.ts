@@ -52,23 +52,34 @@ export function waitFor(skb: Skb, key: FragmentKey, now: u32): number {
 /** Whether one waits for the place in the packet that the key names. */
 export const isAwaited = (key: FragmentKey): boolean => waiting.lookup(key) !== null;
 
+/** Bytes of the frame that waits there; 0 where none does. */
+export function lengthOfWaiting(key: FragmentKey): u32 {
+  const entry = waiting.lookup(key);
+  return entry === null ? 0 : entry.length;
+}
+
 /**
- * Let the one that waits there come in once more. The packet at hand stays as it is, but has moved; false where it is lost.
+ * The first bytes of the packet become the frame of `length` bytes that waits there, and it waits no more. False where it is lost.
  * @subprog
  */
-export function release(skb: Skb, key: FragmentKey, now: u32): boolean {
+export function takeWaiting(skb: Skb, key: FragmentKey, length: u32, now: u32): boolean {
   const entry = waiting.lookup(key);
-  if (entry === null) return true;
+  if (entry === null) return false;
   const number = entry.number;
-  const length = entry.length;
-  const since = entry.at;
+  const fits = entry.length === length && u32(now - entry.at) < FRAGMENT_AGE;
   waiting.delete(key);
   const at = number & (PLACES - 1);
   const place = places.at(at);
-  if (place === null || place.number !== number || u32(now - since) >= FRAGMENT_AGE) return true;
+  if (place === null || place.number !== number || !fits || length > LONGEST) return false;
+  return fetch(skb, chunks, at * CHUNKS, length);
+}
+
+/** Let the one that waits there come in once more. The packet at hand stays as it is, but has moved; false where it is lost. */
+export function release(skb: Skb, key: FragmentKey, now: u32): boolean {
+  const length = lengthOfWaiting(key);
   const own = skb.len;
-  if (own > LONGEST || length > LONGEST) return true;
+  if (length === 0 || own > LONGEST) return true;
   if (!putAside(skb, own) || changeTail(skb, length, 0) !== 0) return false;
-  if (fetch(skb, chunks, at * CHUNKS, length)) cloneRedirect(skb, skb.ifindex, BPF_F_INGRESS);
+  if (takeWaiting(skb, key, length, now)) cloneRedirect(skb, skb.ifindex, BPF_F_INGRESS);
   return changeTail(skb, own, 0) === 0 && takeBack(skb, own);
 }

@@ -18,6 +18,7 @@ export {
 } from './engine/engine.ts';
 export * from './family.ts';
 export { FollowedFlow, followed, OUTWARDS } from './followed.ts';
+export { OwnAddress, OwnAddressKey, ownAddresses } from './forward/own-address.ts';
 export { Peer, PeerKey, peers } from './forward/peer.ts';
 export * from './forward/sequence.ts';
 export { fragmenting } from './fragment.ts';

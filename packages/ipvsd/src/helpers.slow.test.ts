@@ -114,11 +114,9 @@ function testTransfers(client: () => Host, url: string, modes: readonly (typeof 
   });
 }
 
-const title = (name: string): string =>
-  missing.length === 0 ? name : `${name} (skipped: there is no ${missing.join(' and no ')})`;
 function describeFtp(name: string, body: () => void): void {
   if (missing.length === 0) describeKernel(name, body);
-  else describe.skip(title(name), body);
+  else describe.skip(`${name} (skipped: there is no ${missing.join(' and no ')})`, body);
 }
 
 function command(host: Host, name: string, ...args: string[]): string {

@@ -32,6 +32,9 @@ import {
   drop,
   ingress,
   MAX_CONNECTIONS,
+  OwnAddress,
+  OwnAddressKey,
+  ownAddresses,
   Peer,
   PeerKey,
   peers,
@@ -46,11 +49,15 @@ import {
   zero,
 } from '@ipvsd/ipvs';
 import {
+  AF_INET,
+  AF_INET6,
   currentNamespaceCookie,
   findBpfFileSystem,
+  type InterfaceAddress,
   type Link,
   monotonicCoarseNs,
   mountBpfFileSystem,
+  parseIp,
   withFileLock,
   withRoutes,
 } from '@ipvsd/linux';
@@ -183,6 +190,7 @@ export class KernelPlane implements Plane {
       for (const { ifindex } of fresh) this.#attachTo(ifindex);
       this.#noteLocalPeers(routes.links());
       this.#noteTunnels(routes.links());
+      this.#noteAddresses(routes.addresses());
       return fresh.map(({ name }) => name);
     });
   }
@@ -208,6 +216,24 @@ export class KernelPlane implements Plane {
         store.update(bytesOf(TunnelLinkKey.create({ ifindex })), bytesOf(TunnelLink.create()));
     }
     for (const ifindex of stale) store.delete(bytesOf(TunnelLinkKey.create({ ifindex })));
+  }
+
+  /** Tells the data plane from which address of an interface it may send: the first of each family that is not one host's alone. */
+  #noteAddresses(addresses: readonly InterfaceAddress[]): void {
+    const store = this.store(ownAddresses);
+    const wanted = new Map<string, readonly [key: Uint8Array, value: Uint8Array]>();
+    for (const { ifindex, address, family, scope } of addresses) {
+      const [ip = '', length] = address.split('/');
+      const alone = Number(length) === (family === 4 ? 32 : 128);
+      const key = bytesOf(OwnAddressKey.create({ ifindex, family: family === 4 ? AF_INET : AF_INET6 }));
+      const name = key.join();
+      if (scope !== 'global' || alone || wanted.has(name)) continue;
+      const value = bytesOf(OwnAddress.create());
+      value.set(parseIp(ip));
+      wanted.set(name, [key, value]);
+    }
+    for (const [key] of [...store.entries()]) if (!wanted.has(key.join())) store.delete(key);
+    for (const [key, value] of wanted.values()) store.update(key, value);
   }
 
   #attachTo(ifindex: number): void {

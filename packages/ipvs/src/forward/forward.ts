@@ -11,6 +11,7 @@ import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { enterFullnat } from './fullnat.ts';
 import { DESTINATION, rewrite } from './nat.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
+import { sendPiece } from './split.ts';
 
 export function forward(
   skb: Skb,
@@ -34,7 +35,7 @@ export function forward(
     return method === METHOD_FULLNAT ? enterFullnat(skb, c, REQUEST, transport) : enterTunnel(skb, c.server);
   }
   if (!findRoute(skb, family, server.route, server.address, c.lastSeen)) return because(REASONS.noRoute);
-  const tooLong = isTooLong(skb, server.route);
+  const tooLong = isTooLong(skb, server.route, transport, protocol);
   if (tooLong && family.isWhole(ip)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
@@ -43,7 +44,8 @@ export function forward(
   if (method === METHOD_MASQ) rewrite(skb, family, ip, ports, transport, DESTINATION, c.real, c.realPort, protocol);
   // DR: the real server has the virtual address itself; only the next hop is new, and the packet a hop older.
   else family.finish(ip, 0);
-  if (tooLong && method === METHOD_MASQ) return because(REASONS.fragmented);
+  // The host sends what is not to its own address.
+  if (tooLong) return method === METHOD_MASQ ? because(REASONS.fragmented) : sendPiece(skb, c.server);
   return sendTo(skb, family, server.route);
 }
 

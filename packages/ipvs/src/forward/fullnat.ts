@@ -72,7 +72,7 @@ function toServer(
   if (server === null) return toOutside(skb, family, ip, ports, transport, c, end);
   const protocol = c.protocol;
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, server.route)) {
+  if (isTooLong(skb, server.route, transport, c.protocol)) {
     // Nobody fragments it for us: it would leave with an address of ours.
     because(REASONS.tooLong);
     family.finish(ip, 0);
@@ -104,7 +104,7 @@ function toOutside(
     return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
   }
   if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, end.route)) {
+  if (isTooLong(skb, end.route, transport, c.protocol)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, end.route.mtu, 1);
@@ -123,7 +123,7 @@ function toClient(
   end: LocalEnd,
 ): number {
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, c.route)) {
+  if (isTooLong(skb, c.route, transport, c.protocol)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, c.route.mtu);

@@ -14,9 +14,10 @@ import {
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
 import type { Address6 } from '../packet/address.ts';
-import { ETHERNET } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
+import { ownAddressOn } from './own-address.ts';
 import { isPeer, keepLinkAddresses, sendToPeer } from './peer.ts';
 
 type FibQuestion = ViewOf<typeof FibLookup>;
@@ -92,8 +93,22 @@ export function isLocal(skb: Skb, family: Family, address: Address6): boolean {
   return fibLookup(skb, question, 0) === FIB_NOT_FORWARDED;
 }
 
-/** Whether the packet is longer than the way is wide; what is segmented later (GSO) is not. */
-export const isTooLong = (skb: Skb, route: Route): boolean => skb.len > route.mtu + ETHERNET && skb.gsoSize === 0;
+/** Whether the packet is longer than the way is wide; of what is segmented later (GSO) each segment counts. */
+export function isTooLong(skb: Skb, route: Route, transport: u32, protocol: u32): boolean {
+  if (skb.len <= route.mtu + ETHERNET) return false;
+  return skb.gsoSize === 0 || segmentLength(skb, transport, protocol) > route.mtu;
+}
+
+/**
+ * How long each segment of a packet will be that is segmented later.
+ * @subprog
+ */
+export function segmentLength(skb: Skb, transport: u32, protocol: u32): u32 {
+  const tcp = protocol === IPPROTO_TCP ? skb.header(Tcp, transport & MAX_OFFSET) : null;
+  const header: u32 = tcp === null ? UDP : (tcp.dataOffset >>> 4) * 4;
+  return u32((transport & MAX_OFFSET) - ETHERNET + header + skb.gsoSize);
+}
+const UDP = 8;
 
 /**
  * The director's own address towards `destination`, which a route was just found to; false where the kernel has none.
@@ -106,12 +121,29 @@ export function findSource(skb: Skb, family: Family, source: Address6, destinati
   question.destination.set(2, destination.c);
   question.destination.set(3, destination.d);
   const answer = fibLookup(skb, question, BPF_FIB_LOOKUP_SRC);
-  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) return false;
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) {
+    return ownSource(skb, family, source, destination);
+  }
   source.a = question.source.get(0);
   source.b = question.source.get(1);
   source.c = question.source.get(2);
   source.d = question.source.get(3);
   return true;
+}
+
+/**
+ * The same from a kernel that does not know the question: the address of the interface that leads there.
+ * @subprog
+ */
+function ownSource(skb: Skb, family: Family, source: Address6, destination: Address6): boolean {
+  const question = stack(FibLookup, { family: family.number, ifindex: skb.ingressIfindex });
+  question.destination.set(0, destination.a);
+  question.destination.set(1, destination.b);
+  question.destination.set(2, destination.c);
+  question.destination.set(3, destination.d);
+  const answer = fibLookup(skb, question, 0);
+  if (answer !== FIB_SUCCESS && answer !== FIB_NO_NEIGHBOUR) return false;
+  return ownAddressOn(question.ifindex, family.number, source);
 }
 
 /** Hand the packet to the next hop; the kernel resolves its link address. Views of the packet are stale by then. */

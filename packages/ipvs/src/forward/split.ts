@@ -1,6 +1,6 @@
 /**
- * A packet in a tunnel that is too long for its way and may be fragmented is: the first piece leaves, the rest comes in once more
- * and is split again where need be. (IPv4 outside; a router may not fragment what it did not make, but this header is ours.)
+ * A packet in a tunnel, or of DR, that is too long for its way and may be fragmented is: the first piece leaves, the rest comes in
+ * once more and is split again where need be. (IPv4 only: a router may not fragment IPv6. With options in its header it is dropped.)
  */
 import {
   ANY,
@@ -59,7 +59,8 @@ export function split(skb: Skb): number {
   if (length <= room) return sendTo(skb, IPV4, server.route);
   const piece = (room - HEADER) & 0xff8;
   const own: u32 = length + ETHERNET;
-  if (own > LONGEST || length <= HEADER + piece || room <= HEADER) return because(REASONS.tooLong);
+  const plain = ip.versionAndLength === 0x45;
+  if (!plain || own > LONGEST || length <= HEADER + piece || room <= HEADER) return because(REASONS.tooLong);
   const place = ntohs(ip.fragment);
   const begin = place & OFFSET;
   const more = place & MORE;
@@ -68,7 +69,7 @@ export function split(skb: Skb): number {
   return sendFirst(skb, server, piece, begin);
 }
 
-/** Fragments of this packet that come in are pieces for the real server. */
+/** Fragments of this packet that come in from now on are pieces for the real server. */
 function remember(ip: ViewOf<typeof Ipv4>, server: u32): void {
   const key = stack(FragmentKey, { id: raw(ip.id), protocol: ip.protocol, family: IPV4.number });
   IPV4.widen(key.source, ip.source);

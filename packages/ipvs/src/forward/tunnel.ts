@@ -51,7 +51,7 @@ import { type RealServer, servers, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE } fro
 import { now as clock, settings, ticksOf } from '../settings.ts';
 import { errandOf, SPLIT, stages } from '../stages.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
-import { findRoute, findSource, sendTo } from './route.ts';
+import { findRoute, findSource, segmentLength, sendTo } from './route.ts';
 
 const UDP = 8;
 const GUE = 4;
@@ -116,8 +116,10 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const mayNotFragment = inner.isWhole(ip) && (inner.number !== AF_INET || discovers);
   inner.finish(ip, 0);
   if (room < overhead + least) return because(REASONS.tooLong);
-  const tooLong = length + overhead > room && !gso;
-  if (tooLong && (mayNotFragment || !v4)) {
+  // The kernel makes TCP's segments shorter by what the tunnel puts before them.
+  const longest = gso ? segmentLength(skb, transport, protocol) : length;
+  const tooLong = longest + (gso && protocol === IPPROTO_TCP ? 0 : overhead) > room;
+  if (tooLong && (mayNotFragment || !v4 || gso)) {
     const verdict = because(REASONS.tooLong);
     return mayNotFragment && protocol !== inner.icmp ? answerWith(skb, inner, TOO_BIG, u32(room - overhead)) : verdict;
   }

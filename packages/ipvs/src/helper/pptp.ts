@@ -6,7 +6,7 @@
  * Numbers stay as both sides chose them: where two clients of one local address took the same one towards one server, the
  * second call is counted and gets no packets.
  */
-import { be16, be32, htonl, htons, ntohs, raw, type Skb, struct, u8, u32 } from '@ipvsd/bpf';
+import { be16, be32, htonl, htons, loadBytes, loop, ntohs, raw, stack, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import type { Connection } from '../connection/connection.ts';
 import { expect } from '../connection/expected.ts';
 import { TABLE_FULL } from '../connection/opening.ts';
@@ -46,18 +46,21 @@ export const pptp: Helper = {
     const r = readingOf();
     if (r === null) return;
     r.at = control.payload;
-    for (let i = 0; i < MOST_MESSAGES; i++) {
-      const length = readMessage(skb, control, c, r.at);
-      if (length === 0) return;
-      r.at = u32(r.at + length);
-    }
+    const message = stack(Message);
+    loop(MOST_MESSAGES, () => {
+      const reading = readingOf();
+      if (reading === null || u32(reading.at + Message.size) > reading.end) return 1;
+      if (loadBytes(skb, reading.at & 0xffff, message) !== 0) return 1;
+      const length = readMessage(control, c, message);
+      reading.at = u32(reading.at + length);
+      return length === 0 ? 1 : 0;
+    });
   },
 };
 
 /** Its length, or 0 where there is none any more. */
-function readMessage(skb: Skb, control: Control, c: Connection, at: u32): u32 {
-  const message = skb.header(Message, at & 0xfff);
-  if (message === null || message.magic !== MAGIC) return 0;
+function readMessage(control: Control, c: Connection, message: ViewOf<typeof Message>): u32 {
+  if (message.magic !== MAGIC) return 0;
   const length = ntohs(message.length);
   if (message.type !== OUTGOING_CALL_REPLY || message.result !== CONNECTED) return length;
   const opening = expectedOf(c);

@@ -2,7 +2,7 @@
  * A real server behind a tunnel takes the outer header off: IP in IP, GRE, or GUE, in either family, for its own virtual addresses
  * only. For kernels that have no such device of their own.
  *
- * Packets that are segmented later (GSO) stay whole. An outer packet that came in fragments is the host's: it cannot be opened here.
+ * Packets that are segmented later (GSO) stay whole. Outer packets that came in fragments are put together first (join.ts).
  */
 import {
   adjustRoom,
@@ -17,6 +17,7 @@ import {
   stack,
   TC_ACT_SHOT,
   TC_ACT_UNSPEC,
+  type u8,
   type u32,
 } from '@ipvsd/bpf';
 import { type Family, IPV4, IPV6 } from '../family.ts';
@@ -34,6 +35,7 @@ import {
   MAX_OFFSET,
   Udp,
 } from '../packet/headers.ts';
+import { joinPiece, keepBeginning, WHOLE } from './join.ts';
 import { TAKES_GRE, TAKES_GUE, TAKES_IPIP, VipKey, vips } from './vips.ts';
 
 const ETH_P_IP = htons(0x0800);
@@ -44,10 +46,20 @@ const GRE_CHECKSUM = raw(htons(0x8000));
 const GUE_DATA = 0x20;
 const UDP = 8;
 
-/** Whole outer packets for a virtual address lose their outer header; everything else goes on as it came. */
+/** Outer packets for a virtual address lose their outer header; everything else goes on as it came. */
 export function decapsulate(skb: Skb, outer: Family): number {
+  const first = skb.header(outer.Header, ETHERNET);
+  if (first === null || !outer.isValid(first)) return TC_ACT_UNSPEC;
+  if (outer.isFragmented(first)) {
+    if (outer.number !== AF_INET) return TC_ACT_UNSPEC;
+    if (outer.isLaterFragment(first)) {
+      if (!isCarrier(first.protocol)) return TC_ACT_UNSPEC;
+      const verdict = joinPiece(skb);
+      if (verdict !== WHOLE) return verdict;
+    }
+  }
   const ip = skb.header(outer.Header, ETHERNET);
-  if (ip === null || !outer.isValid(ip) || outer.isFragmented(ip)) return TC_ACT_UNSPEC;
+  if (ip === null) return TC_ACT_UNSPEC;
   const behind = outer.transport(ip);
   const protocol = ip.protocol;
   if (protocol === IPPROTO_IPIP) return open(skb, outer, IPV4, behind, TAKES_IPIP, htons(0));
@@ -72,6 +84,9 @@ export function decapsulate(skb: Skb, outer: Family): number {
   return TC_ACT_UNSPEC;
 }
 
+const isCarrier = (protocol: u8): boolean =>
+  protocol === IPPROTO_IPIP || protocol === IPPROTO_IPV6 || protocol === IPPROTO_GRE || protocol === IPPROTO_UDP;
+
 function open(skb: Skb, outer: Family, inner: Family, begin: u32, kind: number, port: be16): number {
   const start = begin & MAX_OFFSET;
   const around = skb.header(outer.Header, ETHERNET);
@@ -82,6 +97,7 @@ function open(skb: Skb, outer: Family, inner: Family, begin: u32, kind: number, 
   const vip = vips.lookup(key);
   if (vip === null || (vip.tunnels & kind) === 0) return TC_ACT_UNSPEC;
   if (kind === TAKES_GUE && vip.port !== port) return TC_ACT_UNSPEC;
+  if (outer.isFragment(around)) return keepBeginning(skb);
   if (outer.isCongested(around) && !inner.setCongested(ip)) return TC_ACT_SHOT;
   const other = inner.number !== outer.number;
   const flags = other ? (inner.number === AF_INET ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6) : 0;

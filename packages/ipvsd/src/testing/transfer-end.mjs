@@ -1,7 +1,7 @@
 /**
  * An end of real transfers for tests, a process of its own in a host of a cluster:
  *
- *     transfer-end serve PORT                        TCP streams and UDP echo; prints "listening"
+ *     transfer-end serve PORT ADDRESS...             TCP streams, and UDP echo at these addresses; prints "listening"
  *     transfer-end download HOST PORT BYTES          each prints one JSON object:
  *     transfer-end upload HOST PORT BYTES            {bytes, sent, received}, the last two SHA-256 of what left and what came
  *     transfer-end echo HOST PORT BYTES COUNT        {sent, received}: datagrams, and those that came back unchanged
@@ -17,19 +17,25 @@ const CHUNK = 1 << 18;
 const TIMEOUT_MS = 60_000;
 const ECHO_MS = 3000;
 
-async function serve(port) {
+async function serve(port, addresses) {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => socket.destroy());
     void answer(socket).catch(() => socket.destroy());
   });
   server.listen(port, '::');
   await once(server, 'listening');
-  const echo = createSocket({ type: 'udp6', recvBufferSize: 1 << 22, sendBufferSize: 1 << 22 });
-  echo.on('message', (message, from) => echo.send(message, from.port, from.address));
-  echo.bind(port, '::');
-  await once(echo, 'listening');
+  // A socket for each: an answer comes from the address that was asked.
+  for (const address of addresses) {
+    const echo = datagramSocket(address);
+    echo.on('message', (message, from) => echo.send(message, from.port, from.address));
+    echo.bind(port, address);
+    await once(echo, 'listening');
+  }
   process.stdout.write('listening\n');
 }
+
+const datagramSocket = (address) =>
+  createSocket({ type: address.includes(':') ? 'udp6' : 'udp4', recvBufferSize: 1 << 22, sendBufferSize: 1 << 22 });
 
 /** `GET n`: a stream of n bytes. Anything else is taken to its end, and its checksum sent back. */
 async function answer(socket) {
@@ -95,16 +101,15 @@ async function upload(host, port, bytes) {
 
 /** One after the other: what is lost is not sent again. */
 async function echo(host, port, bytes, count) {
-  const type = host.includes(':') ? 'udp6' : 'udp4';
-  const socket = createSocket({ type, recvBufferSize: 1 << 22, sendBufferSize: 1 << 22 });
+  const socket = datagramSocket(host);
   let received = 0;
   for (let i = 0; i < count; i++) {
     const message = randomBytes(bytes);
     const reply = new Promise((resolve) => {
       const timer = setTimeout(() => resolve(false), ECHO_MS);
-      socket.once('message', (came) => {
+      socket.once('message', (came, from) => {
         clearTimeout(timer);
-        resolve(came.equals(message));
+        resolve(came.equals(message) && from.address === host);
       });
     });
     socket.send(message, port, host);
@@ -116,7 +121,7 @@ async function echo(host, port, bytes, count) {
 
 const [command, ...words] = process.argv.slice(2);
 const [host = '', port = 0, bytes = 0, count = 0] = [words[0], ...words.slice(1).map(Number)];
-if (command === 'serve') await serve(Number(words[0]));
+if (command === 'serve') await serve(Number(words[0]), words.slice(1));
 else {
   const result =
     command === 'download'

@@ -11,9 +11,10 @@ export interface Transfer {
   readonly received: string;
 }
 
-/** Streams and UDP echo at this port of the host, once it listens. */
-export async function serveTransfers(host: Host, port: number): Promise<void> {
-  const child = host.start(process.execPath, [PROGRAM, 'serve', `${port}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+/** Streams, and UDP echo at these addresses, at this port of the host, once it listens. */
+export async function serveTransfers(host: Host, port: number, addresses: readonly string[]): Promise<void> {
+  const args = [PROGRAM, 'serve', `${port}`, ...addresses];
+  const child = host.start(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((resolve, reject) => {
     child.stdout!.once('data', resolve);
     child.once('exit', (code) => reject(new Error(`Cannot serve transfers on ${host.name}: it ended with ${code}`)));

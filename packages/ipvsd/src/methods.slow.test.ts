@@ -1,0 +1,120 @@
+/**
+ * Real clients through every forwarding method: large transfers whole, datagrams in fragments, and the tools by which operators
+ * look at a network. On the demo's networks (demo/site.ts).
+ */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster, type Host } from './demo/cluster.ts';
+import { LOCAL_ADDRESS, METHODS, SCENES, type Scene } from './demo/scene.ts';
+import { buildSite, type Site } from './demo/site.ts';
+import { download, echo, serveTransfers, upload } from './testing/transfers.ts';
+
+const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
+const node = process.execPath;
+const PORT = 7000;
+const FLAGS = { nat: ['-m'], dr: ['-g'], tun: ['-i'], fullnat: ['--fullnat'] } as const;
+/** What each direction carries; IPVSD_TEST_BYTES=1e9 for the whole gigabyte. */
+const BYTES = Number(process.env['IPVSD_TEST_BYTES'] ?? 32e6);
+/** As much as UDP over IPv4 carries, nearly. */
+const DATAGRAM = 60_000;
+const NARROW = 1300;
+
+function run(host: Host, command: string, ...args: readonly string[]): string {
+  const { status, stdout, stderr } = host.run(node, [bundle(command), ...args]);
+  expect([stderr, status]).toEqual(['', 0]);
+  return stdout;
+}
+
+describeKernel('real clients', () => {
+  describe.each(METHODS)('through %s', (method) => {
+    const scene: Scene = SCENES[method];
+    const { vip } = scene;
+    let cluster: Cluster;
+    let site: Site;
+
+    beforeAll(async () => {
+      if (!existsSync(bundle('ipvsadm')))
+        throw new Error('Cannot test the commands: they are not built, run npm run build');
+      cluster = new Cluster(uniqueName(`ipvsd-${method}`));
+      site = buildSite(cluster, scene);
+      const { director, realServers } = site;
+      if (scene.setup !== undefined)
+        for (const host of realServers) run(host, 'ipvsd', 'real-server', 'setup', ...scene.setup);
+      await Promise.all(
+        realServers.map((host, i) =>
+          serveTransfers(host, PORT, [scene.setup === undefined ? scene.realServers[i]!.address : vip]),
+        ),
+      );
+      for (const kind of ['-t', '-u']) {
+        run(director, 'ipvsadm', '-A', kind, `${vip}:${PORT}`, '-s', 'rr');
+        if (method === 'fullnat') run(director, 'ipvsadm', '-P', kind, `${vip}:${PORT}`, '-z', LOCAL_ADDRESS);
+        for (const { address } of scene.realServers) {
+          run(director, 'ipvsadm', '-a', kind, `${vip}:${PORT}`, '-r', `${address}:${PORT}`, ...FLAGS[method]);
+        }
+      }
+    }, 60_000);
+
+    afterAll(() => cluster?.remove());
+
+    test('what is fetched comes as it was sent', async () => {
+      const { bytes, sent, received } = await download(site.client, vip, PORT, BYTES);
+      expect([bytes, received]).toEqual([BYTES, sent]);
+    }, 600_000);
+
+    test('what is sent arrives as it was', async () => {
+      const { sent, received } = await upload(site.client, vip, PORT, BYTES);
+      expect(received).toBe(sent);
+    }, 600_000);
+
+    test('datagrams come back whole, however many fragments they take', async () => {
+      expect(await echo(site.client, vip, PORT, 1000, 10)).toEqual({ sent: 10, received: 10 });
+      expect(await echo(site.client, vip, PORT, DATAGRAM, 20)).toEqual({ sent: 20, received: 20 });
+    });
+
+    test('ping is answered by the director', () => {
+      const { status, stdout } = site.client.run('ping', ['-c', '3', '-i', '0.2', '-W', '2', vip]);
+      expect(stdout).toContain('3 received');
+      expect(status).toBe(0);
+    });
+
+    test.each([
+      ['UDP', ['-U', '-p', `${PORT}`]],
+      ['TCP', ['-T', '-p', `${PORT}`]],
+    ])('traceroute by %s ends at the virtual address', (_protocol, how) => {
+      const { stdout, stderr } = site.client.run('traceroute', ['-n', '-q', '2', '-w', '2', '-m', '8', ...how, vip]);
+      expect(stderr).toBe('');
+      const hops = stdout.trim().split('\n').slice(1);
+      expect(hops.at(-1)).toContain(vip);
+      expect(hops.length).toBeLessThanOrEqual(4);
+    });
+
+    test('a way that is narrower is found out by the client, and what it sends arrives', async () => {
+      const { director, client } = site;
+      const hop = { nat: [], fullnat: [], dr: [], tun: ['via', '192.168.2.1'] }[method];
+      const dev = method === 'nat' || method === 'fullnat' ? 'eth1' : 'eth0';
+      for (const { address } of scene.realServers) {
+        const { status } = director.run('ip', [
+          'route',
+          'add',
+          address,
+          ...hop,
+          'dev',
+          dev,
+          'mtu',
+          'lock',
+          `${NARROW}`,
+        ]);
+        expect(status).toBe(0);
+      }
+      // The director asks the kernel for a route once a second.
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      const up = await upload(client, vip, PORT, 2e6);
+      expect(up.received).toBe(up.sent);
+      // In a tunnel less fits.
+      const fits = method === 'tun' ? NARROW - 20 : NARROW;
+      expect(client.run('ip', ['route', 'get', vip]).stdout).toContain(`mtu ${fits}`);
+    });
+  });
+});
