@@ -82,7 +82,7 @@ function toServer(
   if (protocol === IPPROTO_TCP) {
     const tcp = skb.header(Tcp, transport);
     if (tcp === null) return because(REASONS.truncated);
-    const listens = end.tells !== TELLS_NOT && tcp.acknowledgement === end.firstAck;
+    const listens = end.tells !== TELLS_NOT && end.answered !== 0 && tcp.acknowledgement === end.firstAck;
     plain = (tcp.flags & SYN) === 0 && tcp.dataOffset >>> 4 === NO_OPTIONS && !listens;
   }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
