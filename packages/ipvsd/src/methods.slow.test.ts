@@ -112,9 +112,10 @@ describeKernel('real clients', () => {
       await new Promise((resolve) => setTimeout(resolve, 1500));
       const up = await upload(client, vip, PORT, 2e6);
       expect(up.received).toBe(up.sent);
-      // In a tunnel less fits.
-      const fits = method === 'tun' ? NARROW - 20 : NARROW;
-      expect(client.run('ip', ['route', 'get', vip]).stdout).toContain(`mtu ${fits}`);
+      const route = client.run('ip', ['route', 'get', vip]).stdout;
+      // FULLNAT has named segments that fit at the beginning, as they leave room for its option; in a tunnel less fits.
+      if (method === 'fullnat') expect(route).not.toContain('mtu');
+      else expect(route).toContain(`mtu ${method === 'tun' ? NARROW - 20 : NARROW}`);
     });
   });
 });
