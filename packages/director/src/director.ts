@@ -5,7 +5,17 @@
 import type { Address } from './address.ts';
 import type { Command } from './command.ts';
 import type { DirectorError } from './errors.ts';
-import type { ConnectionEntry, Rates, ServiceId, Stats, SyncDaemon, Timeouts, VirtualService } from './model.ts';
+import type {
+  ConnectionEntry,
+  EndPoint,
+  Rates,
+  RealServer,
+  ServiceId,
+  Stats,
+  SyncDaemon,
+  Timeouts,
+  VirtualService,
+} from './model.ts';
 import type { ServiceTable } from './service-table.ts';
 
 export interface Director {
@@ -40,6 +50,12 @@ export interface Director {
 
   /** What `ll` goes by, for each real server of the service in its order; undefined where nobody reports. */
   loads(id: ServiceId): readonly EstimatedLoad[] | undefined;
+
+  /**
+   * Which real server the service's scheduler would choose now for a client without connection and persistence. Undefined where it
+   * is none, and where that cannot be known: by a scheduler of an operator's own.
+   */
+  choice(id: ServiceId, client: EndPoint, virtual: EndPoint): RealServer | undefined;
 
   /** Buckets of the connection table, which every listing states in its first line. */
   readonly connectionTableSize: number;

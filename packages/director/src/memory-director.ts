@@ -63,6 +63,7 @@ export class MemoryDirector implements Director {
   reportLoads(): void {}
 
   loads(): undefined {}
+  choice(): undefined {}
 
   connections(): Iterable<ConnectionEntry> {
     return this.#connections;

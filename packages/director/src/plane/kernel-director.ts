@@ -11,7 +11,15 @@ import type { Command } from '../command.ts';
 import type { Director, EstimatedLoad, Totals } from '../director.ts';
 import type { DirectorError } from '../errors.ts';
 import { MemoryDirector } from '../memory-director.ts';
-import type { ConnectionEntry, ServiceId, SyncDaemon, Timeouts, VirtualService } from '../model.ts';
+import type {
+  ConnectionEntry,
+  EndPoint,
+  RealServer,
+  ServiceId,
+  SyncDaemon,
+  Timeouts,
+  VirtualService,
+} from '../model.ts';
 import type { ServiceTable } from '../service-table.ts';
 import { hostEnvironment } from './host.ts';
 import { KernelPlane, type KernelPlaneOptions } from './kernel-plane.ts';
@@ -65,6 +73,9 @@ export class KernelDirector implements Director {
   }
   reportLoads(id: ServiceId, byAddress: ReadonlyMap<Address, number>): void {
     this.#find()?.reportLoads(id, byAddress);
+  }
+  choice(id: ServiceId, client: EndPoint, virtual: EndPoint): RealServer | undefined {
+    return this.#find()?.choice(id, client, virtual);
   }
   loads(id: ServiceId): readonly EstimatedLoad[] | undefined {
     return this.#find()?.loads(id);

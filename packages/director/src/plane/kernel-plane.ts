@@ -87,7 +87,7 @@ const LOCK_FOLDER = '/run/ipvsd/lock';
 const INGRESS_PRIORITY = 1;
 
 export interface KernelPlaneOptions {
-  /** Connections that may exist; memory is taken for them at once, about 300 bytes each. */
+  /** Connections that may exist; memory is taken for them at once, about 370 bytes each. */
   readonly maxConnections?: number;
 }
 

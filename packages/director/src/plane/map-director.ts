@@ -24,6 +24,8 @@ import { createEnvironment, type Environment } from '../environment.ts';
 import type { DirectorError } from '../errors.ts';
 import {
   type ConnectionEntry,
+  type EndPoint,
+  type RealServer,
   type RealServerId,
   realServerKey,
   type ServiceId,
@@ -40,6 +42,7 @@ import { writeHelpedPorts } from './helper-table.ts';
 import { readLoads, writeLoads } from './loads.ts';
 import type { Plane } from './plane.ts';
 import { type Document, readDocument, registry, writeDocument } from './registry.ts';
+import { rehearse } from './rehearsal.ts';
 import { SchedulerNames } from './scheduler-names.ts';
 import { fillSettings, liveSysctls } from './settings-codec.ts';
 import { StatsReader } from './stats.ts';
@@ -117,6 +120,12 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   loads(id: ServiceId): readonly EstimatedLoad[] | undefined {
     const stored = this.#stored.read(id);
     return stored && readLoads(this.plane, stored, this.#ticks());
+  }
+
+  choice(id: ServiceId, client: EndPoint, virtual: EndPoint): RealServer | undefined {
+    const stored = this.#stored.read(id);
+    const number = stored && rehearse(this.plane, stored, client, virtual);
+    return number === undefined ? undefined : stored!.service.realServers[stored!.numbers.indexOf(number)];
   }
 
   *connections(): Iterable<ConnectionEntry> {

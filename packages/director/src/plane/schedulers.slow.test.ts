@@ -8,6 +8,7 @@ import {
   serverSettings,
   tcpService as service,
   serviceSettings,
+  VIP,
 } from '../testing/node-bench.ts';
 
 const ALL = SCHEDULERS.map(({ name }) => name).sort();
@@ -54,6 +55,19 @@ describe.each(ALL)('%s', (name) => {
 
   test('has nobody to choose from an empty list', () => {
     expect(benchOf(name, []).packet('192.0.2.1', 1024)).toBeUndefined();
+  });
+
+  test('is foretold, and foretelling changes nothing', () => {
+    const bench = benchOf(name, [1, 3, 0, 2]);
+    const random = randomFrom(seed);
+    for (let i = 0; i < 60; i++) {
+      const client = { address: addressOf(random()), port: 1024 + (random() % 60_000) };
+      const foretold = bench.director.choice(service, client, { address: VIP, port: 80 });
+      const chosen = bench.packet(client.address, client.port);
+      // Two are drawn for each client.
+      if (name === 'twos') expect(['10.2.0.1', '10.2.0.2', '10.2.0.4']).toContain(foretold?.address);
+      else expect(chosen, `seed ${seed}`).toBe(foretold?.address);
+    }
   });
 
   test('goes on whatever is added, edited and removed between connections', () => {

@@ -13,7 +13,7 @@ import {
 import { askDaemon } from '../daemon/control.ts';
 
 export interface ExplainTools {
-  readonly director: Pick<Director, 'table' | 'connections' | 'loads'>;
+  readonly director: Pick<Director, 'table' | 'connections' | 'loads' | 'choice'>;
   readonly controlPath: string;
   readonly write: (text: string) => void;
 }
@@ -52,7 +52,8 @@ export function explainClient(client: EndPoint, virtual: EndPoint, { director, w
   } else if (service === undefined) throw new Error(`Cannot explain: there is no virtual service ${nameOf(virtual)}`);
   else {
     const loads = service.scheduler === 'll' ? director.loads(service.id) : undefined;
-    write(loads === undefined ? explainScheduler(service) : explainLoads(service, loads));
+    const choice = director.choice(service.id, client, virtual);
+    write(loads === undefined ? explainScheduler(service, choice) : explainLoads(service, loads));
   }
 }
 
@@ -94,7 +95,7 @@ function explainLoads({ realServers }: VirtualService, loads: readonly Estimated
   return head + lines.join('');
 }
 
-function explainScheduler({ scheduler, realServers }: VirtualService): string {
+function explainScheduler({ scheduler, realServers }: VirtualService, choice: RealServer | undefined): string {
   // Where nobody reports a load, ll is wlc.
   const cost = COSTS[scheduler === 'll' ? 'wlc' : scheduler];
   const lines = realServers.map((server) => {
@@ -103,9 +104,11 @@ function explainScheduler({ scheduler, realServers }: VirtualService): string {
     return `  ${nameOf(server)} weight ${weight}, ${activeConnections} active, ${inactiveConnections} inactive${why}\n`;
   });
   const candidates = cost ? realServers.filter(({ weight }) => weight > 0).toSorted((a, b) => cost(a) - cost(b)) : [];
-  const [next] = candidates;
+  // The scheduler itself knows best: ties, thresholds, whose turn it is.
+  const next = choice ?? candidates[0];
+  const why = cost ? 'takes the least cost' : scheduler === 'twos' ? 'drew it this time' : 'would choose it now';
   const head = next
-    ? `${nameOf(next)}: no connection and no persistence; ${scheduler} takes the least cost\n`
+    ? `${nameOf(next)}: no connection and no persistence; ${scheduler} ${why}\n`
     : `No connection and no persistence; ${scheduler} would choose among\n`;
   return head + lines.join('');
 }

@@ -86,6 +86,15 @@ test('explain names the connection of a client, else its template, else the choi
   expect(explain(4001, [])).toContain('rr would choose among\n  10.1.0.2:80 weight 1');
 });
 
+test('explain names whom the scheduler would choose now', () => {
+  const from = director([], { scheduler: 'sh' });
+  const [, second] = [...from.table().services.values()][0]!.realServers;
+  const told = Object.assign(from, { choice: () => second });
+  expect(explained(told, { address: '192.0.2.7', port: 4000 })).toContain(
+    `${second!.address}:80: no connection and no persistence; sh would choose it now`,
+  );
+});
+
 function explained(from: MemoryDirector, client: { address: string; port: number }): string {
   let text = '';
   const write = (part: string): void => {
