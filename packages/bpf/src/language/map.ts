@@ -121,8 +121,12 @@ export class ProgramTableDefinition extends MapDefinition {
   /** What lies where, as the build leaves it; the loader fills the kernel's table by it. */
   readonly programs = new Map<number, TcProgram>();
 
-  /** Puts a program in its place, at module scope. */
+  /** Puts a program in its place, at module scope. A place is given once: two constants may well have come to the same number. */
   set(index: number, program: TcProgram): TcProgram {
+    const other = this.programs.get(index);
+    if (other !== undefined && other !== program) {
+      throw new RangeError(`Cannot put a program at ${index} of ${this.name}: another is there, each needs a place of its own`);
+    }
     this.programs.set(index, program);
     return program;
   }
