@@ -125,7 +125,9 @@ export class ProgramTableDefinition extends MapDefinition {
   set(index: number, program: TcProgram): TcProgram {
     const other = this.programs.get(index);
     if (other !== undefined && other !== program) {
-      throw new RangeError(`Cannot put a program at ${index} of ${this.name}: another is there, each needs a place of its own`);
+      throw new RangeError(
+        `Cannot put a program at ${index} of ${this.name}: another is there, each needs a place of its own`,
+      );
     }
     this.programs.set(index, program);
     return program;
