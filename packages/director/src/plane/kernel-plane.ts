@@ -55,6 +55,7 @@ import {
   findBpfFileSystem,
   type InterfaceAddress,
   type Link,
+  livingNamespaceCookies,
   monotonicCoarseNs,
   mountBpfFileSystem,
   parseIp,
@@ -329,14 +330,18 @@ function removeFolder(folder: string): void {
   rmdirSync(folder);
 }
 
-/** Directors whose interfaces are all gone belonged to a namespace that was deleted; their memory comes back. */
+/**
+ * Directors without interfaces, whose namespace has neither process nor name, belonged to one that was deleted; their memory
+ * comes back.
+ */
 function removeAbandoned(bpfFolder: string): void {
-  for (const cookie of readdirSync(bpfFolder)) {
+  const idle = readdirSync(bpfFolder).filter((cookie) => {
     const folder = `${bpfFolder}/${cookie}`;
-    if (!/^\d+$/.test(cookie)) continue;
-    const pins = linkPins(folder);
-    if (pins.length > 0 && pins.every((name) => !hasInterface(`${folder}/${name}`))) removeFolder(folder);
-  }
+    return /^\d+$/.test(cookie) && linkPins(folder).every((name) => !hasInterface(`${folder}/${name}`));
+  });
+  if (idle.length === 0) return;
+  const living = livingNamespaceCookies();
+  for (const cookie of idle) if (!living.has(BigInt(cookie))) removeFolder(`${bpfFolder}/${cookie}`);
 }
 
 function hasInterface(pin: string): boolean {
