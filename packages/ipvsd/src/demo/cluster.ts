@@ -84,6 +84,7 @@ export class Host {
   release(): void {
     for (const child of this.#children) {
       child.stdout?.destroy();
+      child.stderr?.destroy();
       child.unref();
     }
   }

@@ -20,8 +20,8 @@ export const CLIENT = 'client ';
 /** The client's address; a line for each new one. */
 export function tellClients(): (socket: Socket) => string {
   const seen = new Set<string>();
-  // Whoever listened may have gone, and left the cluster standing.
-  process.stdout.on('error', () => {});
+  // Whoever listened may have gone, and left the cluster standing: no reason to end, as it is for the other commands.
+  process.stdout.removeAllListeners('error').on('error', () => {});
   return (socket) => {
     const client = (socket.remoteAddress ?? 'nobody').replace(/^::ffff:/, '');
     if (!seen.has(client)) process.stdout.write(`${CLIENT}${client}\n`);

@@ -54,13 +54,20 @@ export class KernelStage implements Stage {
   /** A server on the host, once it listens; `saw` hears of each new client. */
   #serve(host: Host, what: readonly string[], saw: (client: string) => void): Promise<void> {
     const args = [program('ipvsd'), 'demo-server', '--name', host.name, ...what];
-    const child = host.start(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+    // None of our own outputs: a cluster that is kept would hold them open for whoever reads what we say.
+    const child = host.start(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    let complaint = '';
+    child.stderr!.on('data', (text) => {
+      complaint += text;
+    });
     return new Promise((resolve, reject) => {
       createInterface({ input: child.stdout! }).on('line', (line) => {
         if (line === LISTENING) resolve();
         else if (line.startsWith(CLIENT)) saw(line.slice(CLIENT.length));
       });
-      child.once('exit', (code) => reject(new Error(`Cannot start a real server: it ended with ${code}`)));
+      child.once('exit', (code) =>
+        reject(new Error(`Cannot start a real server: it ended with ${code}: ${complaint}`)),
+      );
     });
   }
 
