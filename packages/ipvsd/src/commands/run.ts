@@ -20,6 +20,7 @@ export async function run(options: RunOptions, openDirector: () => Director): Pr
   // What is wrong with it is said now, not at the first question.
   if (options.load !== undefined) sourceFrom(options.load);
   const log = createLog(options.log);
+  const signals = hearSignals();
   const serving = await serve({
     file: options.file,
     director: openDirector(),
@@ -31,12 +32,29 @@ export async function run(options: RunOptions, openDirector: () => Director): Pr
     ...(options.strict !== undefined && { strict: options.strict }),
   });
   const resetting = startResets((error) => log.warn(error.message));
-  await new Promise<void>((resolve) => {
-    process.on('SIGHUP', () => serving.reload());
-    process.once('SIGTERM', resolve);
-    process.once('SIGINT', resolve);
-  });
+  signals.reloadBy(() => serving.reload());
+  await signals.ended;
   log.info('Stopping');
   resetting.stop();
   await serving.stop({ leave: options.leave ?? false });
+}
+
+/** Heard from before the daemon says that it is ready: a SIGHUP that comes with that word would end the process otherwise. */
+function hearSignals(): { readonly ended: Promise<void>; reloadBy(reload: () => void): void } {
+  let asked = false;
+  let whenAsked = (): void => {
+    asked = true;
+  };
+  process.on('SIGHUP', () => whenAsked());
+  const ended = new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  return {
+    ended,
+    reloadBy(reload) {
+      whenAsked = reload;
+      if (asked) reload();
+    },
+  };
 }
