@@ -185,55 +185,27 @@ export class KernelPlane implements Plane {
   /** Attach to the named interfaces, or to all but the loopback; those that are attached stay as they are. */
   attach(names?: readonly string[]): readonly string[] {
     return withRoutes(undefined, (routes) => {
-      const links = names?.map((name) => routes.link(name)) ?? routes.links().filter(({ name }) => name !== 'lo');
+      const all = routes.links();
+      const links = names?.map((name) => routes.link(name)) ?? all.filter(({ name }) => name !== 'lo');
       const attached = this.attachments();
       const fresh = links.filter(({ ifindex }) => !attached.has(ifindex));
       for (const { ifindex } of fresh) this.#attachTo(ifindex);
-      this.#noteLocalPeers(routes.links());
-      this.#noteTunnels(routes.links());
-      this.#noteAddresses(routes.addresses());
+      this.#keep(peers, localPeers(all));
+      this.#keep(tunnelLinks, tunnelsAmong(all));
+      this.#keep(ownAddresses, sendingAddresses(routes.addresses()));
       return fresh.map(({ name }) => name);
     });
   }
 
-  /** Tells the data plane which interfaces lead straight into other network namespaces of this machine. */
-  #noteLocalPeers(links: readonly Link[]): void {
-    const store = this.store(peers);
-    const local = links.filter(({ kind, peerElsewhere }) => kind === 'veth' && peerElsewhere);
-    const stale = new Set([...store.entries()].map(([key]) => PeerKey.on(key).ifindex));
-    for (const { ifindex } of local) {
-      if (!stale.delete(ifindex)) store.update(bytesOf(PeerKey.create({ ifindex })), bytesOf(Peer.create()));
+  /** Makes a map of what the host is like hold these entries and no others; what is right already is not written. */
+  #keep(definition: MapDefinition, entries: readonly Entry[]): void {
+    const store = this.store(definition);
+    const wanted = new Map(entries.map((entry) => [entry[0].join(), entry]));
+    for (const [key, value] of [...store.entries()]) {
+      const kept = wanted.get(key.join());
+      if (kept === undefined) store.delete(key);
+      else if (Buffer.compare(kept[1], value) === 0) wanted.delete(key.join());
     }
-    for (const ifindex of stale) store.delete(bytesOf(PeerKey.create({ ifindex })));
-  }
-
-  /** Tells the data plane on which interfaces packets arrive that came in a tunnel. */
-  #noteTunnels(links: readonly Link[]): void {
-    const store = this.store(tunnelLinks);
-    const tunnels = links.filter(({ kind }) => kind !== undefined && TUNNEL_KINDS.includes(kind));
-    const stale = new Set([...store.entries()].map(([key]) => TunnelLinkKey.on(key).ifindex));
-    for (const { ifindex } of tunnels) {
-      if (!stale.delete(ifindex))
-        store.update(bytesOf(TunnelLinkKey.create({ ifindex })), bytesOf(TunnelLink.create()));
-    }
-    for (const ifindex of stale) store.delete(bytesOf(TunnelLinkKey.create({ ifindex })));
-  }
-
-  /** Tells the data plane from which address of an interface it may send: the first of each family that is not one host's alone. */
-  #noteAddresses(addresses: readonly InterfaceAddress[]): void {
-    const store = this.store(ownAddresses);
-    const wanted = new Map<string, readonly [key: Uint8Array, value: Uint8Array]>();
-    for (const { ifindex, address, family, scope } of addresses) {
-      const [ip = '', length] = address.split('/');
-      const alone = Number(length) === (family === 4 ? 32 : 128);
-      const key = bytesOf(OwnAddressKey.create({ ifindex, family: family === 4 ? AF_INET : AF_INET6 }));
-      const name = key.join();
-      if (scope !== 'global' || alone || wanted.has(name)) continue;
-      const value = bytesOf(OwnAddress.create());
-      value.set(parseIp(ip));
-      wanted.set(name, [key, value]);
-    }
-    for (const [key] of [...store.entries()]) if (!wanted.has(key.join())) store.delete(key);
     for (const [key, value] of wanted.values()) store.update(key, value);
   }
 
@@ -291,6 +263,35 @@ export class KernelPlane implements Plane {
     this.#maps.clear();
     this.#programs.clear();
   }
+}
+
+type Entry = readonly [key: Uint8Array, value: Uint8Array];
+
+/** Interfaces that lead straight into other network namespaces of this machine. */
+const localPeers = (links: readonly Link[]): Entry[] =>
+  links
+    .filter(({ kind, peerElsewhere }) => kind === 'veth' && peerElsewhere)
+    .map(({ ifindex }) => [bytesOf(PeerKey.create({ ifindex })), bytesOf(Peer.create())]);
+
+/** Interfaces on which packets arrive that came in a tunnel. */
+const tunnelsAmong = (links: readonly Link[]): Entry[] =>
+  links
+    .filter(({ kind }) => kind !== undefined && TUNNEL_KINDS.includes(kind))
+    .map(({ ifindex }) => [bytesOf(TunnelLinkKey.create({ ifindex })), bytesOf(TunnelLink.create())]);
+
+/** From which address of an interface the data plane may send: the first of each family that is not one host's alone. */
+function sendingAddresses(addresses: readonly InterfaceAddress[]): Entry[] {
+  const found = new Map<string, Entry>();
+  for (const { ifindex, address, family, scope } of addresses) {
+    const [ip = '', length] = address.split('/');
+    const alone = Number(length) === (family === 4 ? 32 : 128);
+    const key = bytesOf(OwnAddressKey.create({ ifindex, family: family === 4 ? AF_INET : AF_INET6 }));
+    if (scope !== 'global' || alone || found.has(key.join())) continue;
+    const value = bytesOf(OwnAddress.create());
+    value.set(parseIp(ip));
+    found.set(key.join(), [key, value]);
+  }
+  return [...found.values()];
 }
 
 const READY = 'ready';

@@ -11,6 +11,7 @@ import { bytesOf } from '@ipvsd/bpf';
 import { FULL_LOAD, Load, loads, Opened, opened, STALE_LOAD } from '@ipvsd/ipvs';
 import type { Address } from '../address.ts';
 import type { EstimatedLoad } from '../director.ts';
+import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 import type { Stored } from './stored-table.ts';
 
@@ -19,8 +20,6 @@ const LEAST_MEAN = 0.1;
 const MOST_LOAD = 100;
 /** Of the mean load: what each one's share of the connections between two reports is taken to bring. */
 const BROUGHT = 0.5;
-
-const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 interface Reported {
   readonly number: number;

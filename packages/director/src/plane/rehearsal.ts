@@ -20,10 +20,9 @@ import {
 } from '@ipvsd/ipvs';
 import type { EndPoint } from '../model.ts';
 import { FAMILY_NUMBERS, storeAddress } from './codec.ts';
+import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 import type { Stored } from './stored-table.ts';
-
-const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 /** The number of the real server; undefined where none takes the connection, and for a scheduler of an operator's own. */
 export function rehearse(plane: Plane, stored: Stored, client: EndPoint, virtual: EndPoint): number | undefined {

@@ -15,14 +15,13 @@ import {
   zero,
 } from '@ipvsd/ipvs';
 import type { Rates, Stats } from '../model.ts';
+import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 
 export interface Read {
   readonly stats: Stats;
   readonly rates: Rates;
 }
-
-const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 export class StatsReader {
   readonly #plane: Plane;

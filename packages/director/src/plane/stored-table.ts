@@ -67,6 +67,7 @@ import {
   tunnelOf,
 } from './codec.ts';
 import { EngineServers } from './engine-servers.ts';
+import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 import type { SchedulerNames } from './scheduler-names.ts';
 import { readFigures, type StatsReader } from './stats.ts';
@@ -100,8 +101,6 @@ const MINUTE = ticksOf(60);
 
 const localKey = ({ index }: ServiceRecord, place: number): Uint8Array =>
   bytesOf(LocalAddressKey.create({ service: index, place }));
-
-const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 export class StoredTable {
   readonly #plane: Plane;

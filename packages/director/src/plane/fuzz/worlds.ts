@@ -66,6 +66,7 @@ import { expect } from 'vitest';
 import type { Family } from '../../address.ts';
 import type { Command } from '../../command.ts';
 import { type MarkRule, parseNetwork } from '../../mark-rule.ts';
+import { indexKey } from '../index-key.ts';
 import { KernelPlane } from '../kernel-plane.ts';
 import { MapDirector } from '../map-director.ts';
 import { MarkTable } from '../mark-table.ts';
@@ -362,7 +363,6 @@ const samePrefix = (a: Uint8Array, b: Uint8Array, length: number): boolean =>
   a.length === b.length && Buffer.compare(a.subarray(0, length), b.subarray(0, length)) === 0;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const indexKey = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 function total(perCpu: readonly Uint8Array[]): bigint[] {
   const words = perCpu.map((bytes) => [...new BigUint64Array(bytes.slice().buffer)]);
