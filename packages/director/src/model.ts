@@ -58,7 +58,7 @@ export interface VirtualService extends ServiceSettings {
   readonly id: ServiceId;
   /** Newest first, as the schedulers walk them. */
   readonly realServers: readonly RealServer[];
-  /** Local addresses of FULLNAT, in the order they were added. */
+  /** Local addresses of FULLNAT, in the order they were added: each for real servers of its own family. */
   readonly localAddresses: readonly Address[];
   readonly stats: Stats;
   readonly rates: Rates;
@@ -66,6 +66,10 @@ export interface VirtualService extends ServiceSettings {
 
 /** NAT, this host, IP in IP and its relatives, direct routing, NAT of both addresses. */
 export type ForwardingMethod = 'masq' | 'local' | 'tunnel' | 'route' | 'fullnat';
+
+/** Whether a real server behind it may be of the other family than its service: in a tunnel, or by NAT64. */
+export const mayCross = (forwarding: ForwardingMethod, service: Family): boolean =>
+  forwarding === 'tunnel' || (forwarding === 'fullnat' && service === 'ipv6');
 
 export type TunnelType = 'ipip' | 'gue' | 'gre';
 export type TunnelChecksum = 'none' | 'full' | 'remote';

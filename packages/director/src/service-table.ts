@@ -12,6 +12,7 @@ import { DirectorError, type ErrorCode } from './errors.ts';
 import { clashOf } from './helped-ports.ts';
 import {
   type IdleRule,
+  mayCross,
   noFigures,
   type RealServer,
   type RealServerSettings,
@@ -193,18 +194,20 @@ export class TableDraft {
     return undefined;
   }
 
-  /** Only a tunnel leads into the other family, and sync messages cannot say so: one excludes the other. */
+  /** Only a tunnel and NAT64 lead into the other family, and sync messages cannot say so: one excludes the other. */
   #checkServer(command: Pick<EditServer, 'service' | 'server' | 'settings'>): Wrong | undefined {
     if (familyOf(command.server.address) === command.service.family) return undefined;
-    if (command.settings.forwarding !== 'tunnel')
-      return wrong('EINVAL', 'only a tunnel may lead into the other family');
+    if (!mayCross(command.settings.forwarding, command.service.family)) {
+      return wrong('EINVAL', 'only a tunnel may lead into the other family, and FULLNAT from IPv6 to IPv4');
+    }
     return this.#daemons.length > 0 ? wrong('EINVAL', 'a sync daemon runs, which knows one family only') : undefined;
   }
 
   #changeLocalAddresses(kind: 'addLocalAddress' | 'deleteLocalAddress', id: ServiceId, address: Address) {
     const draft = this.#services.get(serviceKey(id));
     if (!draft) return refuse('ESRCH', 'change local addresses of', id, 'there is no such virtual service');
-    if (familyOf(address) !== id.family) {
+    const family = familyOf(address);
+    if (family !== id.family && !mayCross('fullnat', id.family)) {
       const reason = `${address} is of another family, must be of the service's own`;
       return new DirectorError('EINVAL', `Cannot change local addresses of ${serviceKey(id)}: ${reason}`, true);
     }

@@ -89,6 +89,11 @@ export const REASONS = {
     'portless',
     'AH or ESP of a connection under FULLNAT: without ports its replies could not be told from others.',
   ),
+  untranslated: reason(
+    'drop',
+    'untranslated',
+    'A packet between a client of IPv6 and a real server of IPv4 says what the other family cannot say: an ICMP error that it does not have, the first fragment of a UDP datagram without a checksum, or a large packet that is cut later and is not of TCP.',
+  ),
   untold: reason(
     'pass',
     'untold',

@@ -84,7 +84,7 @@ function outwards(skb: Skb, family: Family, c: Connection): number {
     return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
   }
   if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, end.route, 0, IPPROTO_ICMP)) {
+  if (isTooLong(skb, end.route.mtu, 0, IPPROTO_ICMP)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, end.route.mtu, 1);
@@ -99,7 +99,7 @@ function inwards(skb: Skb, family: Family, c: Connection): number {
   rearm(c, clock());
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, c.route, 0, IPPROTO_ICMP)) {
+  if (isTooLong(skb, c.route.mtu, 0, IPPROTO_ICMP)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, c.route.mtu);

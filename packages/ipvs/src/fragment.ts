@@ -7,13 +7,14 @@
  */
 import { ANY, assign, lruHashMap, type Skb, stack, struct, tailCall, u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { type Connection, isNat64, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
-import { type Family, REQUEST } from './family.ts';
+import { type Family, REPLY, REQUEST } from './family.ts';
 import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS } from './followed.ts';
 import { enterTunnel } from './forward/forward.ts';
+import { enterFullnat } from './forward/fullnat.ts';
 import { DESTINATION, type Side, SOURCE } from './forward/nat.ts';
 import { findRoute, isLocal, sendTo } from './forward/route.ts';
 import { sendPiece } from './forward/split.ts';
@@ -148,6 +149,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   if (!towardsServer) {
     if (method !== METHOD_MASQ && !fullnat) return because(REASONS.reply);
     if (ip.timeToLive <= 1) return fullnat ? because(REASONS.timeToLive) : because(REASONS.replyOutlived);
+    if (isNat64(c)) return enterFullnat(skb, c, REPLY, 0);
     if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
     let changed: u32 = readdress(family, ip, SOURCE, c.virtual);
     if (fullnat) changed = fold32(changed + readdress(family, ip, DESTINATION, c.client));
@@ -158,6 +160,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
   if (method === METHOD_LOCAL) return because(REASONS.local);
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (method === METHOD_TUNNEL) return enterTunnel(skb, c.server);
+  if (isNat64(c)) return enterFullnat(skb, c, REQUEST, 0);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   let changed: u32 = 0;
   if (method === METHOD_MASQ || fullnat) changed = readdress(family, ip, DESTINATION, c.real);

@@ -6,7 +6,7 @@
  * Errors only come to those who asked: what is about none of our connections is the host's, echo as well.
  */
 import { assign, type be16, rawBe16, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
-import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { type Connection, isNat64, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -29,7 +29,7 @@ import {
 } from './service/service.ts';
 import { countIn, countOut } from './service/statistics.ts';
 import { now as clock, settings } from './settings.ts';
-import { ECHO, OWN_TUNNEL, stages, UNRELATED } from './stages.ts';
+import { ECHO, errandOf, NAT64_ERROR, OWN_TUNNEL, stages, UNRELATED } from './stages.ts';
 
 /** The stage. */
 export function related(skb: Skb, family: Family): number {
@@ -61,6 +61,7 @@ export function related(skb: Skb, family: Family): number {
     if (flow !== null) {
       const towards = flow.direction;
       const c = connectionAt(flow.connection, clock());
+      if (c !== null && isNat64(c)) return enterNat64Error(skb, c);
       if (c !== null) return towards === REQUEST ? toServer(skb, family, c) : toClient(skb, family, c);
     }
   } else if (protocol === IPPROTO_ESP || protocol === IPPROTO_AH) {
@@ -73,6 +74,14 @@ export function related(skb: Skb, family: Family): number {
 
 /** Echo, and errors about it, are the director's business only where hosts are masqueraded. */
 const echoes = (skb: Skb): number => (settings.only.masquerades === 0 ? TC_ACT_UNSPEC : tailCall(skb, stages, ECHO));
+
+/** To where errors are those of the other family. */
+function enterNat64Error(skb: Skb, c: Connection): number {
+  const errand = errandOf();
+  if (errand === null) return because(REASONS.corrupt);
+  errand.connection = c.number;
+  return tailCall(skb, stages, NAT64_ERROR);
+}
 
 function toServer(skb: Skb, family: Family, c: Connection): number {
   const server = servers.at(c.server);

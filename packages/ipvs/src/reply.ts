@@ -50,7 +50,7 @@ export function reply(
     return method === METHOD_FULLNAT ? enterFullnat(skb, c, REPLY, transport) : because(REASONS.reply);
   }
   if (!findRoute(skb, family, c.route, c.client, now)) return because(REASONS.noRoute);
-  if (isTooLong(skb, c.route, transport, protocol) && family.isWhole(ip)) return because(REASONS.replyTooLong);
+  if (isTooLong(skb, c.route.mtu, transport, protocol) && family.isWhole(ip)) return because(REASONS.replyTooLong);
   rewrite(skb, family, ip, ports, transport, SOURCE, c.virtual, c.virtualPort, protocol);
   return sendTo(skb, family, c.route);
 }

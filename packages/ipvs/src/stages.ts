@@ -34,6 +34,9 @@ export const RELEASE = 17;
 export const SPLIT = 18;
 /** GRE (call.ts). */
 export const CALL = 19;
+/** Both ends of the packet are rewritten, and its family is another (forward/nat64.ts); ICMP errors about such a connection. */
+export const NAT64 = 20;
+export const NAT64_ERROR = 21;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {
@@ -54,10 +57,11 @@ export const Errand = struct('errand', {
   /** Number plus one of the entry that ends with this packet (one-packet scheduling); 0: none does. */
   once: u32,
 });
+export type Errand = ViewOf<typeof Errand>;
 const errands = percpuArray('errands', Errand, { maxEntries: 1 });
 
 /** This CPU's errand; null never happens, but the verifier asks. */
-export const errandOf = (): ViewOf<typeof Errand> | null => errands.at(0);
+export const errandOf = (): Errand | null => errands.at(0);
 
 export const stages = programTable('stages', { maxEntries: 32 });
 export const schedulers = programTable('schedulers', { maxEntries: 64 });

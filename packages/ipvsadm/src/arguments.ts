@@ -2,6 +2,7 @@
  * One command line, from words to an entry: the first option must be the command, the others write into the entry from
  * left to right, then the combination is checked. Whatever is wrong first is what the operator hears.
  */
+import { mayCross } from '@ipvsd/director';
 import { type CommandDefinition, checkOptions, checkTunnelOptions, commands, hasTunnelOptions } from './commands.ts';
 import { type Entry, newEntry } from './entry.ts';
 import { UsageError, usage } from './messages.ts';
@@ -84,7 +85,9 @@ function checkServer({ command, service, server, seen }: Entry): void {
   if (command.name !== 'add-server' && command.name !== 'edit-server') return;
   const keepsPort = server.forwarding === 'route' || server.forwarding === 'tunnel';
   if (service.fwmark === 0 && keepsPort) server.port = service.port;
-  if (server.family !== service.family && server.forwarding !== 'tunnel') throw usage.otherFamily();
+  if (server.family !== service.family && !mayCross(server.forwarding, service.family ?? 'ipv4')) {
+    throw usage.otherFamily();
+  }
   if (server.forwarding === 'tunnel') checkTunnelOptions(server.tunnelType, seen);
   else if (hasTunnelOptions(seen)) throw usage.tunnelOptions();
 }

@@ -3,6 +3,7 @@
  * services that are or were ours are looked at: what an operator added beside us with ipvsadm stays.
  */
 import {
+  type Address,
   type Command,
   type Director,
   type ForwardingMethod,
@@ -15,6 +16,7 @@ import {
   type VirtualService,
 } from '@ipvsd/director';
 import type { Placed, ServiceHealth } from './health/service-health.ts';
+import type { Destination, VirtualServer } from './model/configuration.ts';
 import { mapsPorts } from './model/resolve.ts';
 
 /** A change of nothing else costs one look-up, whatever the size of the table. */
@@ -60,10 +62,21 @@ export function wantedService(
     id,
     ...virtualServer.settings,
     realServers: [...servers.values()].reverse(),
-    localAddresses: virtualServer.localAddresses.filter((address) => familyOf(address) === id.family),
+    localAddresses: localAddressesOf(id, virtualServer),
     stats: noFigures,
     rates: noFigures,
   };
+}
+
+/** Those of the service's own family, and of the other where it has real servers there (NAT64), alive or not. */
+function localAddressesOf(
+  id: ServiceId,
+  { localAddresses, realServers, sorryServer }: VirtualServer,
+): readonly Address[] {
+  const all: readonly Destination[] = sorryServer === undefined ? realServers : [...realServers, sorryServer];
+  const served = all.filter(({ settings }) => settings.forwarding === 'fullnat');
+  const families = new Set([id.family, ...served.map(({ address }) => familyOf(address))]);
+  return localAddresses.filter((address) => families.has(familyOf(address)));
 }
 
 /** Each member of a group has its own port, which DR and TUN cannot change and NAT takes where none is configured. */

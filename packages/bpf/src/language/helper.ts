@@ -7,7 +7,7 @@ import type { ProgramType } from '../spec.ts';
 import { addSums, foldSum, sumBytes } from './checksum.ts';
 import type { MapDefinition, ProgramTable } from './map.ts';
 import { TC_ACT_REDIRECT } from './program.ts';
-import { be16, be32, u8, u16, u32, type u64 } from './scalar.ts';
+import { be16, be32, htons, u8, u16, u32, type u64 } from './scalar.ts';
 import type { NodeSkb, Skb } from './skb.ts';
 import { array, bytesOf, type Fields, struct, type Timer, type View } from './struct.ts';
 import { currentWorld } from './world.ts';
@@ -71,6 +71,8 @@ export const cpuId = (): u32 => currentWorld().surroundings.cpu?.() ?? 0;
 const packet = (skb: Skb): NodeSkb => skb as NodeSkb;
 const EINVAL = -22;
 const EFAULT = -14;
+/** The kernel's own, which no program outside gets to see. */
+const ENOTSUPP = 524;
 
 /** Copy a struct into the packet, where direct writes do not reach. Moves the packet. */
 export function storeBytes(skb: Skb, offset: u32, from: object, flags: u32): number {
@@ -154,14 +156,22 @@ export function adjustRoom(skb: Skb, delta: number, mode: u32, flags: u32): numb
   const p = packet(skb);
   const at = mode === BPF_ADJ_ROOM_MAC ? 14 : 14 + networkHeaderLength(p.bytes);
   if (Math.abs(delta) > 0xfff || flags > 0x1ff) return EINVAL;
-  if (at + Math.max(-delta, 0) > p.bytes.length) return -524;
+  if (at + Math.max(-delta, 0) > p.bytes.length) return -ENOTSUPP;
   const grown = new Uint8Array(p.bytes.length + delta);
   grown.set(p.bytes.subarray(0, at));
   grown.set(p.bytes.subarray(at + Math.max(-delta, 0)), at + Math.max(delta, 0));
   p.bytes = grown;
+  if ((flags & OUTER_4) !== 0) p.protocol = ETH_P_IP;
+  if ((flags & OUTER_6) !== 0) p.protocol = ETH_P_IPV6;
   p.moved();
   return 0;
 }
+
+/** What comes before the packet, or is left of it, is of that family. */
+const OUTER_4 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_DECAP_L3_IPV4;
+const OUTER_6 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
+const ETH_P_IP = htons(0x0800);
+const ETH_P_IPV6 = htons(0x86dd);
 
 const networkHeaderLength = (bytes: Uint8Array): number => (bytes[12] === 0x08 && bytes[13] === 0 ? 20 : 40);
 
@@ -175,13 +185,19 @@ export function changeTail(skb: Skb, length: u32, _flags: u32): number {
   return 0;
 }
 
-/** Change between ETH_P_IP and ETH_P_IPV6, with room made or taken after the link header. Moves the packet. */
-export function changeProtocol(skb: Skb, protocol: be16, _flags: u32): number {
+/**
+ * Change between ETH_P_IP and ETH_P_IPV6: 20 bytes are put behind the link header, or taken from there, and the kernel takes the
+ * packet for one of the other family. What its headers say, the link header's too, is for the program to write. What is
+ * segmented later (GSO) stays so, and its segments hold as much as before (Linux 5.14). Moves the packet.
+ */
+export function changeProtocol(skb: Skb, protocol: be16, flags: u32): number {
   const p = packet(skb);
-  const wanted = (protocol as number) === 0xdd86;
-  if (wanted === (p.bytes[12] === 0x86)) return 0;
-  const result = adjustRoom(skb, wanted ? 20 : -20, BPF_ADJ_ROOM_MAC, 0);
-  if (result === 0) p.bytes.set(wanted ? [0x86, 0xdd] : [0x08, 0x00], 12);
+  if (flags !== 0) return EINVAL;
+  if (p.protocol === protocol) return 0;
+  const grows = p.protocol === ETH_P_IP && protocol === ETH_P_IPV6;
+  if (!grows && !(p.protocol === ETH_P_IPV6 && protocol === ETH_P_IP)) return -ENOTSUPP;
+  const result = adjustRoom(skb, grows ? 20 : -20, BPF_ADJ_ROOM_MAC, 0);
+  if (result === 0) p.protocol = protocol;
   return result;
 }
 

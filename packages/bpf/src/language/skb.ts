@@ -64,6 +64,8 @@ export class NodeSkb implements Skb {
   bytes: Uint8Array;
   pktType = 0;
   mark = 0;
+  /** What the kernel takes the packet for. The link header says so when it comes; only helpers change it, and it alone. */
+  protocol: be16;
   vlanPresent = 0;
   priority = 0;
   ingressIfindex = 1;
@@ -78,15 +80,12 @@ export class NodeSkb implements Skb {
 
   constructor(frame: Uint8Array, init: SkbInit = {}) {
     this.bytes = frame.slice();
+    this.protocol = ((frame[12] ?? 0) | ((frame[13] ?? 0) << 8)) as be16;
     Object.assign(this, init);
   }
 
   get len(): number {
     return this.bytes.length;
-  }
-
-  get protocol(): be16 {
-    return ((this.bytes[12] ?? 0) | ((this.bytes[13] ?? 0) << 8)) as be16;
   }
 
   header<Fs extends Fields>(type: Struct<Fs>, offset: u32): View<Fs> | null {

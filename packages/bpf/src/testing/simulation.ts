@@ -175,6 +175,8 @@ export class Simulation {
           address === 0n ? null : this.#view(address, word(size));
         return language.csumDiff(part(a, b), part(c, d), word(e));
       }
+      case 31:
+        return moving(language.changeProtocol(skb(), (word(b) & 0xffff) as never, word(c)));
       case 38:
         return moving(language.changeTail(skb(), word(b), word(c)));
       case 39:

@@ -9,12 +9,14 @@ import { TC_ACT_REDIRECT, TC_ACT_SHOT } from '@ipvsd/bpf';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { ticksOf } from '@ipvsd/ipvs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Command } from '../command.ts';
 import type { ServiceId } from '../model.ts';
 import { serviceKey } from '../model.ts';
 import { Packets } from './fuzz/packets.ts';
 import { Random } from './fuzz/random.ts';
 import { MARKS } from './fuzz/site.ts';
-import { randomCommand, randomMarkRule } from './fuzz/tables.ts';
+import { nat64Commands, randomCommand, randomMarkRule } from './fuzz/tables.ts';
+import { isWellFormed } from './fuzz/well-formed.ts';
 import { Worlds } from './fuzz/worlds.ts';
 
 const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31);
@@ -31,6 +33,8 @@ const lately: (() => string)[] = [];
 const verdicts = new Map<number, number>();
 /** Passive answers of FTP that named the virtual service when they left. */
 let helped = 0;
+/** Packets that left as one of the other family, in tunnels and by NAT64. */
+let translated = 0;
 let clock = 1_000_000;
 let worlds: Worlds;
 
@@ -59,7 +63,7 @@ describeKernel('the data plane in the kernel and in Node', () => {
     const perSecond = Math.round((packets / (performance.now() - began)) * 1000);
     const counted = JSON.stringify(worlds.reasons());
     console.log(
-      `${packets} packets, ${perSecond} a second, ${[...verdicts].join(' ')}, ${counted}, ${helped} answers of FTP; seed ${seed}`,
+      `${packets} packets, ${perSecond} a second, ${[...verdicts].join(' ')}, ${counted}, ${helped} answers of FTP, ${translated} of another family; seed ${seed}`,
     );
     // A run in which nothing was forwarded would prove nothing.
     expect(verdicts.get(TC_ACT_REDIRECT) ?? 0, [...verdicts].join(' ')).toBeGreaterThan(packets / 50);
@@ -97,10 +101,12 @@ function change(): void {
     return;
   }
   const oldest = [...services.values()][0];
-  const command =
-    services.size > MOST_SERVICES && oldest !== undefined
-      ? ({ kind: 'deleteService', service: oldest } as const)
-      : randomCommand(random, [...services.values()]);
+  if (services.size > MOST_SERVICES && oldest !== undefined) execute({ kind: 'deleteService', service: oldest });
+  else if (random.oneIn(20)) for (const command of nat64Commands(random)) execute(command);
+  else execute(randomCommand(random, [...services.values()]));
+}
+
+function execute(command: Command): void {
   note(() => JSON.stringify(command));
   if (!worlds.execute(command)) return;
   if (command.kind === 'addService') services.set(serviceKey(command.service), command.service);
@@ -138,7 +144,16 @@ function send(number: number): void {
   const mark = random.oneIn(10) ? random.pick(MARKS) : 0;
   note(() => `${side} ${mark} ${Buffer.from(frame).toString('hex')}`);
   const { verdict, left } = worlds.send(frame, side, mark, () => story(number));
-  if (verdict === TC_ACT_REDIRECT) source.remember(frame, left);
+  if (verdict === TC_ACT_REDIRECT) {
+    source.remember(frame, left);
+    if (left[12] !== frame[12]) translated++;
+    if (isWellFormed(frame)) {
+      expect(
+        isWellFormed(left),
+        `a packet that any receiver takes has become ${Buffer.from(left).toString('hex')}, which none does: ${story(number)}`,
+      ).toBe(true);
+    }
+  }
   if (/227 .*10,1,0,10[01],195,8[34]/.test(Buffer.from(left).toString('latin1'))) helped++;
   verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
 }

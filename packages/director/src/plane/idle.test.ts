@@ -145,3 +145,35 @@ test('what an edit leaves out is no longer so', () => {
   bench.execute({ kind: 'editService', service: tcpService, settings: serviceSettings('rr') });
   expect(bench.director.service(tcpService)!.idle).toBeUndefined();
 });
+
+test('under NAT64 each end is told in its own family', () => {
+  const service = { ...tcpService, family: 'ipv6', address: '2001:db8::100' } as const;
+  const client = '2001:db8::1';
+  begin({ timeoutSeconds: 5, reset: true }, service, 'fullnat');
+  bench.execute({ kind: 'addLocalAddress', service, address: '10.2.0.250' });
+  const ask = { source: client, sourcePort: 1000, destination: service.address, destinationPort: 80 };
+  const answer = { source: REAL, sourcePort: 80, destination: '10.2.0.250', destinationPort: 1024 };
+  segment({ ...ask, flags: 'S', sequence: 9 });
+  segment({ ...answer, flags: 'SA', sequence: 99, acknowledgement: 10 });
+  segment({ ...ask, flags: 'A', sequence: 10, acknowledgement: 100 });
+  bench.pass(8);
+  const end = IdleEnd.create();
+  expect(bench.plane.world.store(idleEnds).pop(end)).toBe(0);
+  const [toClient, toServer] = resetsOf(end);
+  expect([toClient!.family, toServer!.family]).toEqual([6, 4]);
+  const read = (packet: Uint8Array, type: number[]) =>
+    parseFrame(Uint8Array.from([...new Uint8Array(12), ...type, ...packet]));
+  expect(read(toClient!.packet, [0x86, 0xdd])).toMatchObject({
+    source: service.address,
+    destination: client,
+    sequence: 100,
+    valid: true,
+  });
+  expect(read(toServer!.packet, [8, 0])).toMatchObject({
+    source: '10.2.0.250',
+    sourcePort: 1024,
+    destination: REAL,
+    sequence: 10,
+    valid: true,
+  });
+});

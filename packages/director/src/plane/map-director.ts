@@ -17,7 +17,7 @@ import {
   TICK_NS,
   traffic,
 } from '@ipvsd/ipvs';
-import type { Address } from '../address.ts';
+import { type Address, familyOf } from '../address.ts';
 import type { Command } from '../command.ts';
 import type { Director, EstimatedLoad, Totals } from '../director.ts';
 import { createEnvironment, type Environment } from '../environment.ts';
@@ -221,19 +221,17 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     this.#writeDocument(document, after);
   }
 
-  /** The data plane works for a family only while it has services. */
+  /** The data plane works for a family only while it has services, or real servers of such that answer in it (NAT64). */
   #countServices(before: ReadonlyMap<string, Stored>, after: ServiceTable): void {
     const store = this.plane.store(settings);
     const s = Settings.on(store.lookup(KEY)!);
     const [four, six] = [s.services4, s.services6];
-    for (const { service } of before.values()) {
-      if (service.id.family === 'ipv4') s.services4--;
-      else s.services6--;
-    }
-    for (const { id } of after.services.values()) {
-      if (id.family === 'ipv4') s.services4++;
-      else s.services6++;
-    }
+    const count = (service: VirtualService, by: number): void => {
+      if (service.id.family === 'ipv4' || translates(service)) s.services4 += by;
+      if (service.id.family === 'ipv6') s.services6 += by;
+    };
+    for (const { service } of before.values()) count(service, -1);
+    for (const service of after.services.values()) count(service, 1);
     if (s.services4 !== four || s.services6 !== six) store.update(KEY, bytesOf(s));
   }
 
@@ -256,6 +254,11 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     if (id === undefined) this.#stats.zeroTotal();
   }
 }
+
+/** A service of IPv6 that may get replies of IPv4. */
+const translates = ({ realServers, localAddresses }: VirtualService): boolean =>
+  localAddresses.some((address) => familyOf(address) === 'ipv4') ||
+  realServers.some(({ forwarding, family }) => forwarding === 'fullnat' && family === 'ipv4');
 
 /** Real servers that commands edited, by the keys of service and server. */
 function editedServers(

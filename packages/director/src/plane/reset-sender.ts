@@ -76,7 +76,8 @@ export class ResetSender {
 export function resetsOf(end: ReturnType<typeof IdleEnd.on>): Reset[] {
   const family = end.family === AF_INET ? 4 : 6;
   const addressOf = (each: object): string => loadAddress(each, end.family);
-  const [client, virtual, real] = [addressOf(end.client), addressOf(end.virtual), addressOf(end.real)];
+  const [client, virtual] = [addressOf(end.client), addressOf(end.virtual)];
+  const real = loadAddress(end.real, end.realFamily);
   const clientPort = ntohs(end.clientPort);
   const virtualPort = ntohs(end.virtualPort);
   const both = end.method === METHOD_FULLNAT;
@@ -90,7 +91,7 @@ export function resetsOf(end: ReturnType<typeof IdleEnd.on>): Reset[] {
     acknowledgement: end.serverNext,
   });
   const toServer = segment({
-    source: both ? addressOf(end.local) : client,
+    source: both ? loadAddress(end.local, end.realFamily) : client,
     sourcePort: both ? ntohs(end.localPort) : clientPort,
     destination: translated ? real : virtual,
     destinationPort: translated ? ntohs(end.realPort) : virtualPort,
@@ -98,8 +99,9 @@ export function resetsOf(end: ReturnType<typeof IdleEnd.on>): Reset[] {
     acknowledgement: end.clientNext,
   });
   const told: Reset[] = [{ family, packet: toClient }];
-  if (translated || end.method === METHOD_LOCAL) told.push({ family, packet: toServer });
-  else if (end.method === METHOD_ROUTE) told.push({ family, packet: toServer, hop: parseIp(real) });
+  if (translated || end.method === METHOD_LOCAL) {
+    told.push({ family: end.realFamily === AF_INET ? 4 : 6, packet: toServer });
+  } else if (end.method === METHOD_ROUTE) told.push({ family, packet: toServer, hop: parseIp(real) });
   return told;
 }
 

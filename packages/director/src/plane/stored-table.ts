@@ -17,6 +17,7 @@ import {
   Member,
   type MemberChange,
   members,
+  OTHER_LOCALS,
   PLACE,
   type Prepared,
   type PreparedMember,
@@ -42,7 +43,7 @@ import {
   TableKey,
   ticksOf,
 } from '@ipvsd/ipvs';
-import { type Address, familyOf } from '../address.ts';
+import { type Address, type Family, familyOf } from '../address.ts';
 import { DirectorError } from '../errors.ts';
 import {
   type RealServer,
@@ -101,6 +102,7 @@ const MINUTE = ticksOf(60);
 
 const localKey = ({ index }: ServiceRecord, place: number): Uint8Array =>
   bytesOf(LocalAddressKey.create({ service: index, place }));
+const otherFamily = (family: Family): Family => (family === 'ipv4' ? 'ipv6' : 'ipv4');
 
 export class StoredTable {
   readonly #plane: Plane;
@@ -184,10 +186,16 @@ export class StoredTable {
   }
 
   #decodeLocalAddresses(record: ServiceRecord, { family }: ServiceId): Address[] {
-    return Array.from({ length: record.locals }, (_, place) => {
-      const value = this.#locals.lookup(localKey(record, place));
-      return loadAddress(LocalAddress.on(value!).address, FAMILY_NUMBERS[family]);
-    });
+    const found: Address[] = [];
+    const read = (first: number, count: number, of: Family): void => {
+      for (let place = first; place < first + count; place++) {
+        const { address, order } = LocalAddress.on(this.#locals.lookup(localKey(record, place))!);
+        found[order] = loadAddress(address, FAMILY_NUMBERS[of]);
+      }
+    };
+    read(0, record.locals, family);
+    read(OTHER_LOCALS, record.otherLocals, otherFamily(family));
+    return found;
   }
 
   serverRecord(number: number): ServerRecord {
@@ -244,7 +252,7 @@ export class StoredTable {
     const change: MemberChange = sameList && !newScheduler ? { kind: 'edit' } : { kind: 'list', before: oldNumbers };
     // Editing the service alone leaves its scheduler alone.
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
-    this.#writeLocalAddresses(record, before?.service.localAddresses ?? [], wanted.localAddresses);
+    if (wanted.localAddresses !== before?.service.localAddresses) this.#writeLocalAddresses(record, wanted);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
     this.#engineServers.write(before?.service, wanted, numbers);
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
@@ -256,14 +264,16 @@ export class StoredTable {
    * Those that are wanted are there before the record counts them. Where there are fewer now, the last places stay until the
    * service goes or has them again: a packet may still be told the old number.
    */
-  #writeLocalAddresses(record: ServiceRecord, before: readonly Address[], wanted: readonly Address[]): void {
-    for (const [place, address] of wanted.entries()) {
-      if (before[place] === address) continue;
-      const value = LocalAddress.create();
+  #writeLocalAddresses(record: ServiceRecord, { id, localAddresses }: VirtualService): void {
+    let [own, others] = [0, 0];
+    for (const [order, address] of localAddresses.entries()) {
+      const value = LocalAddress.create({ order });
       storeAddress(value.address, address);
+      const place = familyOf(address) === id.family ? own++ : OTHER_LOCALS + others++;
       this.#locals.update(localKey(record, place), bytesOf(value));
     }
-    record.locals = wanted.length;
+    record.locals = own;
+    record.otherLocals = others;
   }
 
   #newRecord(allocator: Allocator): ServiceRecord {
@@ -411,7 +421,9 @@ export class StoredTable {
     this.#engineServers.write(service, undefined, []);
     for (const [place, number] of numbers.entries()) this.#retire(number, service.id, service.realServers[place]!);
     this.#removeTable(record.table);
-    for (let place = 0; this.#locals.delete(localKey(record, place)); place++);
+    for (const first of [0, OTHER_LOCALS]) {
+      for (let place = first; this.#locals.delete(localKey(record, place)); place++);
+    }
     allocator.freeMembers(record.first, record.count);
     allocator.freeService(record.index);
   }

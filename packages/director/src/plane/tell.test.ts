@@ -9,7 +9,9 @@ const VIP6 = '2001:db8::100';
 const service6: ServiceId = { kind: 'address', family: 'ipv6', protocol: 'tcp', address: VIP6, port: 80 };
 const FOUR = { client: '192.0.2.1', vip: VIP, real: '10.2.0.1', local: '10.2.0.250', service: tcpService };
 const SIX = { client: '2001:db8::1', vip: VIP6, real: 'fd00::1', local: 'fd00::250', service: service6 };
-type Ends = typeof FOUR | typeof SIX;
+/** NAT64. */
+const MIXED = { ...SIX, real: FOUR.real, local: FOUR.local };
+type Ends = typeof FOUR | typeof SIX | typeof MIXED;
 const CLIENT_PORT = 40_000;
 const ISN = 1000;
 const REAL_ISN = 5000;
@@ -77,6 +79,7 @@ describe('the option (TOA)', () => {
   test.each([
     ['IPv4', FOUR, four, 1500 - 40 - 8],
     ['IPv6', SIX, six, 1500 - 60 - 20],
+    ['NAT64', MIXED, six, 1500 - 40 - 20],
   ] as const)('is in each segment until the client acknowledges more (%s)', (_, ends, option, mss) => {
     const { options } = shake(ends);
     expect(options).toEqual([2, 4, mss >> 8, mss & 255]);
@@ -128,20 +131,19 @@ describe('the PROXY protocol', () => {
   const address6 = (last: number[]): number[] => [0x20, 1, 0xd, 0xb8, ...Array(10).fill(0), ...last];
   const six = [...SIGNATURE, 0x21, 0x21, 0, 36, ...address6([0, 1]), ...address6([1, 0]), ...ports];
 
+  const words6 = [
+    ...new TextEncoder().encode(
+      'PROXY TCP6 2001:0db8:0000:0000:0000:0000:0000:0001 2001:0db8:0000:0000:0000:0000:0000:0100 40000 80\r\n',
+    ),
+  ];
+
   test.each([
     ['2, IPv4', FOUR, 'v2', four],
     ['2, IPv6', SIX, 'v2', six],
+    ['2, NAT64', MIXED, 'v2', six],
     ['1, IPv4', FOUR, 'v1', [...new TextEncoder().encode(`PROXY TCP4 192.0.2.1 ${VIP} 40000 80\r\n`)]],
-    [
-      '1, IPv6',
-      SIX,
-      'v1',
-      [
-        ...new TextEncoder().encode(
-          'PROXY TCP6 2001:0db8:0000:0000:0000:0000:0000:0001 2001:0db8:0000:0000:0000:0000:0000:0100 40000 80\r\n',
-        ),
-      ],
-    ],
+    ['1, IPv6', SIX, 'v1', words6],
+    ['1, NAT64', MIXED, 'v1', words6],
   ] as const)('puts its header before the first byte (version %s)', (_, ends, proxyProtocol, header) => {
     const { localPort, options } = shake(ends, { proxyProtocol });
     const size = header.length;

@@ -5,6 +5,7 @@ import { builtInSchedulers } from '../environment.ts';
 import {
   type ForwardingMethod,
   fullMask,
+  mayCross,
   noFigures,
   plainTunnel,
   type RealServer,
@@ -82,7 +83,7 @@ function realServers(id: ServiceId): fc.Arbitrary<RealServer> {
   });
   return numbers.map(({ forwarding, weight, thresholds: [a, b], port, tunnel, otherFamily, ...addresses }) => {
     const other = id.family === 'ipv4' ? 'ipv6' : 'ipv4';
-    const family = forwarding === 'tunnel' && otherFamily ? other : id.family;
+    const family = mayCross(forwarding, id.family) && otherFamily ? other : id.family;
     const keepsPort = id.kind === 'address' && (forwarding === 'tunnel' || forwarding === 'route');
     return {
       address: addresses[family],
@@ -117,7 +118,10 @@ export const virtualServices: fc.Arbitrary<VirtualService> = serviceIds
       persistenceEngine: fc.option(fc.constant('sip')),
       onePacket: mayBeOnePacket ? fc.boolean() : fc.constant(false),
       realServers: fc.uniqueArray(realServers(id), { selector: realServerKey, maxLength: 8 }),
-      localAddresses: fc.uniqueArray(unicastOf[id.family], { maxLength: 3 }),
+      localAddresses: fc.uniqueArray(
+        mayCross('fullnat', id.family) ? fc.oneof(unicastOf.ipv4, unicastOf.ipv6) : unicastOf[id.family],
+        { maxLength: 3 },
+      ),
       stats: fc.constant(noFigures),
       rates: fc.constant(noFigures),
     });

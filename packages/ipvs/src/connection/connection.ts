@@ -7,7 +7,7 @@
  */
 import { arrayMap, atomicFetchAdd, be16, single, stack, stackMap, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
-import { NONE, Route } from '../service/service.ts';
+import { METHOD_FULLNAT, NONE, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
 
 /** Flags, with the kernel's numbers (enum ip_vs_conn_flags). The forwarding method is that of the real server at the time. */
@@ -19,7 +19,7 @@ export const INACTIVE = 0x0100;
 export const NO_CLIENT_PORT = 0x0800;
 export const TEMPLATE = 0x1000;
 export const ONE_PACKET = 0x2000;
-/** Ours: the real server's address is of the other family (tunnels). */
+/** Ours: the real server's address is of the other family (tunnels, FULLNAT). */
 export const OTHER_FAMILY = 0x0100_0000;
 /** Ours: the port of its real server, and so the virtual one, is not known yet (expected.ts). */
 export const NO_SERVER_PORT = 0x0400_0000;
@@ -39,6 +39,10 @@ export const OF_ENGINE = 0x0080_0000;
 export const HAS_IDLE_RULE = 0x0020_0000;
 /** Ours: the client's packets find another connection by now; only the real server's find this one. */
 export const SUPERSEDED = 0x0040_0000;
+
+/** A client of IPv6 and a real server of IPv4: their packets change the family (forward/nat64.ts). */
+export const isNat64 = (c: ViewOf<typeof Connection>): boolean =>
+  (c.flags & (OTHER_FAMILY + METHOD_MASK)) === OTHER_FAMILY + METHOD_FULLNAT;
 
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;

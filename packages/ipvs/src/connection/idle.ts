@@ -26,12 +26,12 @@ import {
   type ViewOf,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
-import { Address6 } from '../packet/address.ts';
+import { Address6, AF_INET, AF_INET6 } from '../packet/address.ts';
 import { ETHERNET, IPPROTO_TCP, IPPROTO_UDP, Tcp } from '../packet/headers.ts';
 import { isEstablished } from '../protocol/index.ts';
 import { CLOSE_WAIT, ESTABLISHED, FIN_WAIT } from '../protocol/tcp.ts';
 import { IDLE_RESETS, IDLE_SECONDS, METHOD_FULLNAT, type Service } from '../service/service.ts';
-import { type Connection, HAS_IDLE_RULE, MAX_CONNECTIONS, METHOD_MASK, NO_OUTPUT } from './connection.ts';
+import { type Connection, HAS_IDLE_RULE, MAX_CONNECTIONS, METHOD_MASK, NO_OUTPUT, OTHER_FAMILY } from './connection.ts';
 import { localEnds } from './local-end.ts';
 
 const IdleKey = struct('idle_key', { connection: u32 });
@@ -67,6 +67,9 @@ export const IdleEnd = struct('idle_end', {
   family: u8,
   /** Of connection flags: the forwarding method. */
   method: u8,
+  /** Of `real` and `local`. */
+  realFamily: u8,
+  reserved: u8,
   clientNext: u32,
   serverNext: u32,
 });
@@ -173,6 +176,8 @@ export function announceEnd(c: Connection): void {
   end.realPort = c.realPort;
   end.family = c.family;
   end.method = u8(c.flags & 7);
+  // Tunnels lead into either family, NAT64 into IPv4.
+  end.realFamily = (c.flags & OTHER_FAMILY) === 0 ? c.family : u8(AF_INET + AF_INET6 - c.family);
   if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) {
     const own = localEnds.at(c.number);
     if (own === null) return;

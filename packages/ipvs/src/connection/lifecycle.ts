@@ -19,6 +19,7 @@ import {
   connections,
   HAS_IDLE_RULE,
   HASHED,
+  isNat64,
   METHOD_MASK,
   OF_ENGINE,
   population,
@@ -75,12 +76,15 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
 export function leave(c: Connection, index: u32): void {
   if ((c.flags & HASHED) === 0) return;
   if ((c.flags & OF_ENGINE) !== 0) leaveByKey(index);
-  else if (c.family === AF_INET) leaveFrom(IPV4, c, index);
-  else leaveFrom(IPV6, c, index);
+  else {
+    if (c.family === AF_INET) leaveFrom(IPV4, c);
+    else leaveFrom(IPV6, c);
+    if ((c.flags & TEMPLATE) === 0) forgetReplies(c, index);
+  }
   c.flags = u32(c.flags & ~HASHED);
 }
 
-function leaveFrom(family: Family, c: Connection, index: u32): void {
+function leaveFrom(family: Family, c: Connection): void {
   const template = (c.flags & TEMPLATE) !== 0;
   const key = stack(family.Tuple, {
     sourcePort: sourceOf(c.protocol, c.clientPort),
@@ -91,11 +95,19 @@ function leaveFrom(family: Family, c: Connection, index: u32): void {
   family.narrow(key.source, c.client);
   family.narrow(key.destination, c.virtual);
   if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
-  if (!template) forgetReplies(family, c, index);
 }
 
-/** Replies do not find it; its local port, if it has one, is free. */
-function forgetReplies(family: Family, c: Connection, index: u32): void {
+/**
+ * Replies do not find it; its local port, if it has one, is free.
+ * @subprog
+ */
+function forgetReplies(c: Connection, index: u32): void {
+  // NAT64: they are of the real server's family.
+  if (c.family === AF_INET || isNat64(c)) forgetRepliesIn(IPV4, c, index);
+  else forgetRepliesIn(IPV6, c, index);
+}
+
+function forgetRepliesIn(family: Family, c: Connection, index: u32): void {
   const back = stack(family.Tuple);
   tupleOfReplies(family, back, c);
   if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) {
@@ -122,9 +134,7 @@ function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connec
 
 /** A connection that took a local port and was not let in gives it back. */
 export function returnLocalPort(c: Connection, index: u32): void {
-  if ((c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
-  if (c.family === AF_INET) forgetReplies(IPV4, c, index);
-  else forgetReplies(IPV6, c, index);
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) forgetReplies(c, index);
 }
 
 /**

@@ -56,9 +56,13 @@ export type LocalEnd = ViewOf<typeof LocalEnd>;
 /** By the connection's number. Beside the table and not in it: NAT shall not carry it through the caches. */
 export const localEnds = arrayMap('local_ends', LocalEnd, { maxEntries: MAX_CONNECTIONS });
 
-/** A service's local addresses: places from 0 to its `locals`, in the order they were added. */
+/**
+ * A service's local addresses in the order they were added: those of its own family at places from 0 to its `locals`, those of the
+ * other from OTHER_LOCALS on. `order`: their place among all, for listing.
+ */
 export const LocalAddressKey = struct('local_addr_key', { service: u32, place: u32 });
-export const LocalAddress = struct('local_address', { address: Address6 });
+export const LocalAddress = struct('local_address', { address: Address6, order: u32 });
+export const OTHER_LOCALS = 0x8000_0000;
 export const localAddresses = hashMap('local_addresses', LocalAddressKey, LocalAddress, {
   maxEntries: 65_536,
   noPreallocation: true,
@@ -78,10 +82,11 @@ export const PROBES = 1024;
 const MOST_ADDRESSES = 16;
 
 /**
- * Give the connection a local end out of its service's addresses, in turn, and let replies find it: 0, or why there is none.
+ * Give the connection a local end out of the `locals` addresses of its service from `place` on, in turn, and let replies find it: 0,
+ * or why there is none. `family`: theirs, and the real server's.
  * @subprog
  */
-export function takeLocalEnd(family: Family, c: Connection, service: u32, locals: u32): u32 {
+export function takeLocalEnd(family: Family, c: Connection, service: u32, place: u32, locals: u32): u32 {
   const turn = turns.at(service);
   const end = localEnds.at(c.number);
   if (turn === null || end === null || locals === 0) return NO_LOCAL_ADDRESS;
@@ -92,7 +97,7 @@ export function takeLocalEnd(family: Family, c: Connection, service: u32, locals
   let refused: u32 = NO_LOCAL_PORT;
   // A loop that the verifier sees once: sixteen rounds of its own were half of all its work.
   loop(tries, (i) => {
-    const key = stack(LocalAddressKey, { service, place: u32(start + i) % locals });
+    const key = stack(LocalAddressKey, { service, place: u32(place + (u32(start + i) % locals)) });
     const local = localAddresses.lookup(key);
     if (local === null) {
       refused = NO_LOCAL_ADDRESS;

@@ -45,6 +45,7 @@ import { bind, enter, returnLocalPort } from './lifecycle.ts';
 import {
   keepPort,
   localEnds,
+  OTHER_LOCALS,
   PROBES,
   TELLS_BY_OPTION,
   TELLS_BY_PROXY_1,
@@ -93,10 +94,13 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
   if (fullnat) {
+    const own = server.family === opening.family;
+    const place: u32 = own ? 0 : OTHER_LOCALS;
+    const locals: u32 = own ? service.locals : service.otherLocals;
     const refused =
-      opening.family === AF_INET
-        ? takeLocalEnd(IPV4, c, service.index, service.locals)
-        : takeLocalEnd(IPV6, c, service.index, service.locals);
+      server.family === AF_INET
+        ? takeLocalEnd(IPV4, c, service.index, place, locals)
+        : takeLocalEnd(IPV6, c, service.index, place, locals);
     if (refused !== 0) {
       giveUp(c, index);
       return refused;

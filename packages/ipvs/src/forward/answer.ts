@@ -7,7 +7,6 @@
  */
 import {
   adjustRoom,
-  assign,
   BPF_ADJ_ROOM_MAC,
   changeTail,
   htonl,
@@ -21,12 +20,14 @@ import {
   tailCall,
   type u8,
   u32,
+  type ViewOf,
 } from '@ipvsd/bpf';
 import { endOnce } from '../connection/once.ts';
 import type { Family } from '../family.ts';
 import { Address6, AF_INET } from '../packet/address.ts';
-import { ETHERNET, ICMP, Icmp, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from '../packet/headers.ts';
+import { ETHERNET, ICMP, Icmp, IPPROTO_ICMP, IPPROTO_ICMPV6 } from '../packet/headers.ts';
 import { finishSum, sumOf } from '../packet/sum.ts';
+import { writeIpv4, writeIpv6 } from '../packet/write.ts';
 import { Route } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { ANSWER, errandOf, stages } from '../stages.ts';
@@ -92,48 +93,31 @@ export function answer(skb: Skb, family: Family): number {
 }
 
 function write4(skb: Skb, from: Address6, to: Address6, tos: u8, quoted: u32): boolean {
-  const ip = skb.header(Ipv4, ETHERNET);
+  const id = randomU32() & 0xffff;
+  if (!writeIpv4(skb, ETHERNET, tos, 20 + ICMP + quoted, id, 0, TIME_TO_LIVE, IPPROTO_ICMP, from, to)) return false;
   const icmp = skb.header(Icmp, ETHERNET + 20);
-  const errand = errandOf();
-  if (ip === null || icmp === null || errand === null) return false;
-  ip.versionAndLength = 0x45;
-  ip.tos = tos;
-  ip.length = htons((20 + ICMP + quoted) & 0xffff);
-  ip.id = rawBe16(randomU32() & 0xffff);
-  ip.fragment = htons(0);
-  ip.timeToLive = TIME_TO_LIVE;
-  ip.protocol = IPPROTO_ICMP;
-  ip.checksum = htons(0);
-  ip.source.a = from.a;
-  ip.destination.a = to.a;
-  icmp.type = errand.type;
-  icmp.code = errand.code;
-  icmp.checksum = htons(0);
-  icmp.rest = errand.rest;
-  const headerSum = finishSum(sumOf(skb, ETHERNET, 20)) & 0xffff;
-  const sum = finishSum(sumOf(skb, ETHERNET + 20, ICMP + quoted)) & 0xffff;
-  ip.checksum = rawBe16(headerSum);
-  icmp.checksum = rawBe16(sum);
+  if (icmp === null || !say(icmp)) return false;
+  icmp.checksum = rawBe16(finishSum(sumOf(skb, ETHERNET + 20, ICMP + quoted)) & 0xffff);
   return true;
 }
 
 function write6(skb: Skb, from: Address6, to: Address6, quoted: u32): boolean {
-  const ip = skb.header(Ipv6, ETHERNET);
-  const icmp = skb.header(Icmp, ETHERNET + 40);
-  const errand = errandOf();
-  if (ip === null || icmp === null || errand === null) return false;
   const length = (ICMP + quoted) & 0xffff;
-  ip.versionAndClass = htonl(0x6000_0000);
-  ip.payloadLength = htons(length);
-  ip.protocol = IPPROTO_ICMPV6;
-  ip.timeToLive = TIME_TO_LIVE;
-  assign(ip.source, from);
-  assign(ip.destination, to);
+  if (!writeIpv6(skb, ETHERNET, 0, length, TIME_TO_LIVE, IPPROTO_ICMPV6, from, to)) return false;
+  const icmp = skb.header(Icmp, ETHERNET + 40);
+  if (icmp === null || !say(icmp)) return false;
+  const pseudo = sumOf(skb, ETHERNET + 8, 32) + raw(htons(length)) + raw(htons(IPPROTO_ICMPV6));
+  icmp.checksum = rawBe16(finishSum(pseudo + sumOf(skb, ETHERNET + 40, length)) & 0xffff);
+  return true;
+}
+
+/** What the errand says, for the checksum to be made over it. */
+function say(icmp: ViewOf<typeof Icmp>): boolean {
+  const errand = errandOf();
+  if (errand === null) return false;
   icmp.type = errand.type;
   icmp.code = errand.code;
   icmp.checksum = htons(0);
   icmp.rest = errand.rest;
-  const pseudo = sumOf(skb, ETHERNET + 8, 32) + raw(htons(length)) + raw(htons(IPPROTO_ICMPV6));
-  icmp.checksum = rawBe16(finishSum(pseudo + sumOf(skb, ETHERNET + 40, length)) & 0xffff);
   return true;
 }

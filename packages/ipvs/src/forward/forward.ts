@@ -35,7 +35,7 @@ export function forward(
     return method === METHOD_FULLNAT ? enterFullnat(skb, c, REQUEST, transport) : enterTunnel(skb, c.server);
   }
   if (!findRoute(skb, family, server.route, server.address, c.lastSeen)) return because(REASONS.noRoute);
-  const tooLong = isTooLong(skb, server.route, transport, protocol);
+  const tooLong = isTooLong(skb, server.route.mtu, transport, protocol);
   if (tooLong && family.isWhole(ip)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);

@@ -6,7 +6,7 @@
  * host, which would answer the real server with a reset.
  */
 import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
-import { type Connection, connections } from '../connection/connection.ts';
+import { type Connection, connections, OTHER_FAMILY } from '../connection/connection.ts';
 import { type LocalEnd, localEnds, TELLS_NOT } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY } from '../family.ts';
@@ -21,20 +21,21 @@ import {
   Tcp,
 } from '../packet/headers.ts';
 import { servers } from '../service/service.ts';
-import { now as clock } from '../settings.ts';
-import { errandOf, FULLNAT, stages, TELL } from '../stages.ts';
-import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
+import { errandOf, FULLNAT, NAT64, stages, TELL } from '../stages.ts';
+import { answerWith, TIME_EXCEEDED } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
-import { findRoute, isTooLong, sendTo } from './route.ts';
+import { sendTo } from './route.ts';
+import { isAnswer, isPlain } from './tell.ts';
+import { checkWay, FREE } from './way.ts';
 
-/** The packet goes on in the stage that rewrites it; `direction` is REQUEST or REPLY. */
+/** The packet goes on in the stage that rewrites it, which may be that of NAT64; `direction` is REQUEST or REPLY. */
 export function enterFullnat(skb: Skb, c: Connection, direction: number, transport: u32): number {
   const errand = errandOf();
   if (errand === null) return because(REASONS.corrupt);
   errand.connection = c.number;
   errand.direction = direction;
   errand.transport = transport;
-  return tailCall(skb, stages, FULLNAT);
+  return tailCall(skb, stages, (c.flags & OTHER_FAMILY) === 0 ? FULLNAT : NAT64);
 }
 
 /** The stage. */
@@ -54,11 +55,6 @@ export function fullnat(skb: Skb, family: Family): number {
   return toServer(skb, family, ip, ports, transport, c, end);
 }
 
-const SYN = 0x02;
-const ACK = 0x10;
-/** Words of a TCP header without any. */
-const NO_OPTIONS = 5;
-
 function toServer(
   skb: Skb,
   family: Family,
@@ -71,19 +67,13 @@ function toServer(
   const server = servers.at(c.server);
   if (server === null) return toOutside(skb, family, ip, ports, transport, c, end);
   const protocol = c.protocol;
-  if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, server.route, transport, c.protocol)) {
-    // Nobody fragments it for us: it would leave with an address of ours.
-    because(REASONS.tooLong);
-    family.finish(ip, 0);
-    return answerWith(skb, family, TOO_BIG, server.route.mtu);
-  }
+  const way = checkWay(skb, family, ip, transport, protocol, server.route, family, server.address, 0, 0);
+  if (way !== FREE) return way;
   let plain = true;
   if (protocol === IPPROTO_TCP) {
     const tcp = skb.header(Tcp, transport);
     if (tcp === null) return because(REASONS.truncated);
-    const listens = end.tells !== TELLS_NOT && end.answered !== 0 && tcp.acknowledgement === end.firstAck;
-    plain = (tcp.flags & SYN) === 0 && tcp.dataOffset >>> 4 === NO_OPTIONS && !listens;
+    plain = isPlain(tcp, end);
   }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
   return plain ? sendTo(skb, family, server.route) : tailCall(skb, stages, TELL);
@@ -103,12 +93,8 @@ function toOutside(
     because(REASONS.timeToLive);
     return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
   }
-  if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, end.route, transport, c.protocol)) {
-    because(REASONS.tooLong);
-    family.finish(ip, 0);
-    return answerWith(skb, family, TOO_BIG, end.route.mtu, 1);
-  }
+  const way = checkWay(skb, family, ip, transport, c.protocol, end.route, family, c.real, 0, 1);
+  if (way !== FREE) return way;
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, c.protocol);
   return sendTo(skb, family, end.route);
 }
@@ -122,17 +108,13 @@ function toClient(
   c: Connection,
   end: LocalEnd,
 ): number {
-  if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, c.route, transport, c.protocol)) {
-    because(REASONS.tooLong);
-    family.finish(ip, 0);
-    return answerWith(skb, family, TOO_BIG, c.route.mtu);
-  }
+  const way = checkWay(skb, family, ip, transport, c.protocol, c.route, family, c.client, 0, 0);
+  if (way !== FREE) return way;
   let answers = false;
   if (end.tells !== TELLS_NOT) {
     const tcp = skb.header(Tcp, transport);
     if (tcp === null) return because(REASONS.truncated);
-    answers = (tcp.flags & (SYN | ACK)) === SYN + ACK;
+    answers = isAnswer(tcp);
   }
   rewriteBoth(skb, family, ip, ports, transport, c.virtual, c.virtualPort, c.client, c.clientPort, c.protocol);
   return answers ? tailCall(skb, stages, TELL) : sendTo(skb, family, c.route);

@@ -63,14 +63,28 @@ export function rewriteBoth(
   destinationPort: be16,
   protocol: u32,
 ): void {
-  const oldSourcePort = ports.sourcePort;
-  const oldDestinationPort = ports.destinationPort;
   const difference = fold32(family.difference(ip.source, source) + family.difference(ip.destination, destination));
   family.narrow(ip.source, source);
   family.narrow(ip.destination, destination);
   family.finish(ip, difference);
   // Numbers of calls stay, and nothing sums them up.
   if (protocol === IPPROTO_GRE) return;
+  rewritePorts(skb, family, ports, transport, sourcePort, destinationPort, difference, protocol);
+}
+
+/** Both ports, and the checksum over them and over addresses whose sum has changed by `difference`. The packet moves. */
+export function rewritePorts(
+  skb: Skb,
+  family: Family,
+  ports: Ports,
+  transport: u32,
+  sourcePort: be16,
+  destinationPort: be16,
+  difference: u32,
+  protocol: u32,
+): void {
+  const oldSourcePort = ports.sourcePort;
+  const oldDestinationPort = ports.destinationPort;
   ports.sourcePort = sourcePort;
   ports.destinationPort = destinationPort;
   if (protocol === IPPROTO_SCTP) {

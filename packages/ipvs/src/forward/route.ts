@@ -93,10 +93,10 @@ export function isLocal(skb: Skb, family: Family, address: Address6): boolean {
   return fibLookup(skb, question, 0) === FIB_NOT_FORWARDED;
 }
 
-/** Whether the packet is longer than the way is wide; of what is segmented later (GSO) each segment counts. */
-export function isTooLong(skb: Skb, route: Route, transport: u32, protocol: u32): boolean {
-  if (skb.len <= route.mtu + ETHERNET) return false;
-  return skb.gsoSize === 0 || segmentLength(skb, transport, protocol) > route.mtu;
+/** Whether the packet is longer than a way is wide; of what is segmented later (GSO) each segment counts. */
+export function isTooLong(skb: Skb, mtu: u32, transport: u32, protocol: u32): boolean {
+  if (skb.len <= mtu + ETHERNET) return false;
+  return skb.gsoSize === 0 || segmentLength(skb, transport, protocol) > mtu;
 }
 
 /**

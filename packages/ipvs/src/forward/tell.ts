@@ -15,6 +15,7 @@ import {
   TELLS_BY_OPTION,
   TELLS_BY_PROXY_1,
   TELLS_BY_PROXY_2,
+  TELLS_NOT,
 } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY, REQUEST } from '../family.ts';
@@ -24,7 +25,7 @@ import { fold32, wordDifference } from '../packet/checksum.ts';
 import { ETHERNET, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import { blotOptions } from '../packet/tcp-options.ts';
 import { ESTABLISHED } from '../protocol/tcp.ts';
-import { servers } from '../service/service.ts';
+import { type RealServer, servers } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { errandOf } from '../stages.ts';
 import { sendTo } from './route.ts';
@@ -43,7 +44,19 @@ const LONGEST_HEADER = 60;
 const OPTION_4 = 8;
 const OPTION_6 = 20;
 
-/** The stage: the packet has its new ends already. */
+/** Words of a TCP header without options. */
+const NO_OPTIONS = 5;
+
+/** A client's segment has nothing for this stage: it is no first one, says nothing in options, and need not tell of the client. */
+export function isPlain(tcp: Tcp, end: LocalEnd): boolean {
+  const listens = end.tells !== TELLS_NOT && end.answered !== 0 && tcp.acknowledgement === end.firstAck;
+  return (tcp.flags & SYN) === 0 && tcp.dataOffset >>> 4 === NO_OPTIONS && !listens;
+}
+
+/** The real server's answer to a SYN. */
+export const isAnswer = (tcp: Tcp): boolean => (tcp.flags & (SYN | ACK)) === SYN + ACK;
+
+/** The stage: the packet has its new ends already, and is of the family that it leaves in. */
 export function tell(skb: Skb, family: Family): number {
   const errand = errandOf();
   if (errand === null) return because(REASONS.corrupt);
@@ -60,7 +73,9 @@ export function tell(skb: Skb, family: Family): number {
   if (errand.direction === REPLY) {
     end.firstAck = htonl(u32(ntohl(tcp.sequence) + 1));
     end.answered = 1;
-    if (end.tells === TELLS_BY_OPTION) clampSegmentSize(skb, transport, segmentWithOption(family, server.route.mtu));
+    if (end.tells === TELLS_BY_OPTION) {
+      clampSegmentSize(skb, transport, segmentWithOption(c, server));
+    }
     return sendTo(skb, family, c.route);
   }
   const listens = end.answered !== 0 && tcp.acknowledgement === end.firstAck && (flags & (SYN | RST)) === 0 && whole;
@@ -80,8 +95,14 @@ export function tell(skb: Skb, family: Family): number {
   return sendTo(skb, family, server.route);
 }
 
-const segmentWithOption = (family: Family, mtu: u32): u32 =>
-  mtu < 576 ? 536 : family.number === AF_INET ? mtu - 40 - OPTION_4 : mtu - 60 - OPTION_6;
+/** Headers are of the real server's family, the option of the client's. */
+function segmentWithOption(c: Connection, server: RealServer): u32 {
+  const { mtu } = server.route;
+  if (mtu < 576) return 536;
+  return u32(mtu - (server.family === AF_INET ? 40 : 60) - optionSize(c));
+}
+
+const optionSize = (c: Connection): u32 => (c.family === AF_INET ? OPTION_4 : OPTION_6);
 
 /** The client's first segment: its bytes, but for the SYN, will come behind the header. */
 function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
@@ -103,7 +124,7 @@ function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
 
 /** Directly behind the fixed header, as DPVS puts it. False where there is no room. */
 function giveOption(skb: Skb, family: Family, c: Connection, transport: u32, mtu: u32): boolean {
-  const size = family.number === AF_INET ? OPTION_4 : OPTION_6;
+  const size = optionSize(c);
   const tcp = skb.header(Tcp, transport);
   const ip = skb.header(family.Header, ETHERNET);
   if (tcp === null || ip === null || skb.gsoSize !== 0 || family.length(ip) + size > mtu) return false;
@@ -112,7 +133,7 @@ function giveOption(skb: Skb, family: Family, c: Connection, transport: u32, mtu
   writeCharacter(settings.only.addressOption & 255);
   writeCharacter(size);
   writePort(c.clientPort);
-  writeAddress(c.client, family.number);
+  writeAddress(c.client, c.family);
   if (!replaceText(skb, family, transport, u32(transport + Tcp.size), 0)) return false;
   const grown = skb.header(Tcp, transport);
   if (grown === null) return false;

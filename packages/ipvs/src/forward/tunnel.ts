@@ -6,15 +6,12 @@
  */
 import {
   adjustRoom,
-  assign,
   BPF_ADJ_ROOM_MAC,
   BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
   BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
   BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
   BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
   BPF_F_ADJ_ROOM_FIXED_GSO,
-  csumDiff,
-  htonl,
   htons,
   mul32,
   randomU32,
@@ -40,13 +37,12 @@ import {
   IPPROTO_IPV6,
   IPPROTO_TCP,
   IPPROTO_UDP,
-  Ipv4,
-  Ipv6,
   Ports,
   Tcp,
   Udp,
 } from '../packet/headers.ts';
 import { finishSum, sumOf } from '../packet/sum.ts';
+import { WHOLE, writeIpv4, writeIpv6 } from '../packet/write.ts';
 import { type RealServer, servers, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE } from '../service/service.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
 import { errandOf, SPLIT, stages } from '../stages.ts';
@@ -150,8 +146,19 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const carrier: u8 = type === TUNNEL_GUE ? IPPROTO_UDP : type === TUNNEL_GRE ? IPPROTO_GRE : inside;
   const link = skb.header(EtherType, ETHER_TYPE);
   const written = v4
-    ? write4(skb, server, tos, total, fixed, timeToLive, carrier)
-    : write6(skb, server, tos, total, timeToLive, carrier);
+    ? writeIpv4(
+        skb,
+        ETHERNET,
+        tos,
+        total,
+        fixed ? 0 : randomU32() & 0xffff,
+        fixed ? WHOLE : 0,
+        timeToLive,
+        carrier,
+        server.source,
+        server.address,
+      )
+    : writeIpv6(skb, ETHERNET, tos, u32(total - 40), timeToLive, carrier, server.source, server.address);
   if (link === null || !written) return because(REASONS.truncated);
   link.type = htons(v4 ? 0x0800 : 0x86dd);
   if (type === TUNNEL_GUE) {
@@ -186,43 +193,6 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   }
   if (tooLong) return tailCall(skb, stages, SPLIT);
   return sendTo(skb, outer, server.route);
-}
-
-function write4(
-  skb: Skb,
-  server: RealServer,
-  tos: u8,
-  length: u32,
-  whole: boolean,
-  timeToLive: u8,
-  protocol: u8,
-): boolean {
-  const ip = skb.header(Ipv4, ETHERNET);
-  if (ip === null) return false;
-  ip.versionAndLength = 0x45;
-  ip.tos = tos;
-  ip.length = htons(length & 0xffff);
-  ip.id = rawBe16(whole ? 0 : randomU32() & 0xffff);
-  ip.fragment = htons(whole ? 0x4000 : 0);
-  ip.timeToLive = timeToLive;
-  ip.protocol = protocol;
-  ip.checksum = htons(0);
-  ip.source.a = server.source.a;
-  ip.destination.a = server.address.a;
-  ip.checksum = rawBe16(finishSum(u32(csumDiff(null, ip, 0))) & 0xffff);
-  return true;
-}
-
-function write6(skb: Skb, server: RealServer, tos: u8, length: u32, timeToLive: u8, protocol: u8): boolean {
-  const ip = skb.header(Ipv6, ETHERNET);
-  if (ip === null) return false;
-  ip.versionAndClass = htonl(u32(0x6000_0000 + tos * 0x10_0000));
-  ip.payloadLength = htons(u32(length - 40) & 0xffff);
-  ip.protocol = protocol;
-  ip.timeToLive = timeToLive;
-  assign(ip.source, server.source);
-  assign(ip.destination, server.address);
-  return true;
 }
 
 /** A source port for what lies in the tunnel: the same for all packets of a flow, so that routers keep their order. */

@@ -115,9 +115,10 @@ function header4({ timeToLive = 64, tos = 0 }: HeaderInit, source: Uint8Array, d
   return header;
 }
 
-function header6({ timeToLive = 64 }: HeaderInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
+function header6({ timeToLive = 64, tos = 0 }: HeaderInit, source: Uint8Array, destination: Uint8Array): Uint8Array {
   const header = new Uint8Array(40);
-  header[0] = 0x60;
+  header[0] = 0x60 | (tos >> 4);
+  header[1] = (tos & 15) << 4;
   header[7] = timeToLive;
   header.set(source, 8);
   header.set(destination, 24);

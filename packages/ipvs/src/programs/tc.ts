@@ -8,6 +8,8 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { nat64 } from '../forward/nat64.ts';
+import { nat64Error } from '../forward/nat64-error.ts';
 import { split } from '../forward/split.ts';
 import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
@@ -30,6 +32,8 @@ import {
   helpers,
   LATER_FRAGMENT,
   MASQUERADE,
+  NAT64,
+  NAT64_ERROR,
   ORPHAN,
   OUTGOING,
   OWN_TUNNEL,
@@ -123,6 +127,14 @@ export const echoing = stages.set(
 export const calling = stages.set(
   CALL,
   tcProgram('ipvsd_call', (skb) => byFamily(skb, call)),
+);
+export const translating = stages.set(
+  NAT64,
+  tcProgram('ipvsd_nat64', (skb) => byFamily(skb, nat64)),
+);
+export const translatingErrors = stages.set(
+  NAT64_ERROR,
+  tcProgram('ipvsd_nat64err', (skb) => byFamily(skb, nat64Error)),
 );
 export const telling = stages.set(
   TELL,

@@ -53,8 +53,9 @@ export const Service = struct('service', {
   table: u32,
   /** Another number whenever its scheduler is: what the one before remembered is not found again. */
   era: u32,
-  /** How many local addresses it has (connection/local-end.ts). */
+  /** How many local addresses it has of its own family, and of the other (connection/local-end.ts). */
   locals: u32,
+  otherLocals: u32,
   /** Seconds after which a silent connection goes, 0: as its protocol says; and IDLE_RESETS. */
   idleRule: u32,
 });

@@ -73,7 +73,7 @@ const CATALOGUE = {
   familyMismatch: [
     'error',
     (name, family) =>
-      `Real server ${name} is not ${family} as its virtual server, which only a tunnel may do; it is ignored`,
+      `Real server ${name} is not ${family} as its virtual server, which only a tunnel may do, and FNAT from IPv6 to IPv4; it is ignored`,
   ],
   protocolDefault: ['error', (name) => `Virtual server ${name} says no protocol; keepalived takes UDP`],
   fwmarkProtocol: ['error', (name) => `Virtual server ${name} is a firewall mark, its protocol is ignored`],

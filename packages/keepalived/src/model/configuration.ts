@@ -65,7 +65,7 @@ export interface VirtualServer {
   readonly services: readonly ServiceId[];
   readonly settings: ServiceSettings;
   readonly realServers: readonly RealServer[];
-  /** Of FULLNAT; each service takes those of its family. */
+  /** Of FULLNAT; each service takes those of its family, and of its real servers'. */
   readonly localAddresses: readonly Address[];
   readonly sorryServer: SorryServer | undefined;
   readonly quorum: number;

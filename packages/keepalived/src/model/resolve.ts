@@ -8,6 +8,7 @@ import {
   type ForwardingMethod,
   familyOf,
   fullMask,
+  mayCross,
   plainTunnel,
   type ServiceId,
   serviceKey,
@@ -111,7 +112,7 @@ function resolveVirtualServer(
       ...(draft.idle && { idle: draft.idle }),
     },
     realServers,
-    localAddresses: resolveLocalAddresses(draft, drafts, services, realServers, name, complain),
+    localAddresses: resolveLocalAddresses(draft, drafts, realServers, name, complain),
     sorryServer: resolveSorryServer(draft, services),
     ...quorum,
     quorumUp: draft.quorumUp,
@@ -127,7 +128,6 @@ function resolveVirtualServer(
 function resolveLocalAddresses(
   { localGroup, position }: VirtualServerDraft,
   { localGroups }: Drafts,
-  services: readonly ServiceId[],
   realServers: readonly RealServer[],
   name: string,
   complain: Complain,
@@ -135,10 +135,11 @@ function resolveLocalAddresses(
   const found = localGroup === undefined ? [] : localGroups.get(localGroup);
   if (found === undefined) complain('noSuchLocalGroup', position, localGroup!);
   const addresses = [...new Set(found)];
-  const needed = realServers.some(({ settings }) => settings.forwarding === 'fullnat');
-  const lacking = services.find(({ family }) => !addresses.some((address) => familyOf(address) === family));
-  if (needed && lacking !== undefined) {
-    complain('noLocalAddress', position, name, lacking.family === 'ipv4' ? 'IPv4' : 'IPv6');
+  const needing = realServers.filter(({ settings }) => settings.forwarding === 'fullnat');
+  const families = new Set(needing.map(({ address }) => familyOf(address)));
+  for (const family of families) {
+    if (addresses.some((address) => familyOf(address) === family)) continue;
+    complain('noLocalAddress', position, name, family === 'ipv4' ? 'IPv4' : 'IPv6');
   }
   return addresses;
 }
@@ -166,9 +167,9 @@ function servicesOf(
   }
 }
 
-/** A mark has no address to tell its family: the real servers tell it, but those behind tunnels only if all agree. */
+/** A mark has no address to tell its family: real servers tell it, but those that may be of another only if all agree. */
 function fwmarkFamily(draft: VirtualServerDraft): Family {
-  const direct = draft.realServers.find((server) => methodOf(server, draft).forwarding !== 'tunnel');
+  const direct = draft.realServers.find((server) => !mayCross(methodOf(server, draft).forwarding, 'ipv6'));
   if (direct) return familyOf(direct.address);
   if (draft.family) return draft.family;
   return draft.realServers.every(({ address }) => familyOf(address) === 'ipv6') ? 'ipv6' : 'ipv4';
@@ -191,7 +192,7 @@ function resolveServers(
     const port = portOf(server, method, services, complain);
     const name = `[${server.address}]:${draft.protocol ?? 'udp'}:${port}`;
     const family = familyOf(server.address);
-    if (method.forwarding !== 'tunnel' && services.some((id) => id.family !== family)) {
+    if (services.some((id) => id.family !== family && !mayCross(method.forwarding, id.family))) {
       complain('familyMismatch', server.position, name, services[0]!.family === 'ipv4' ? 'IPv4' : 'IPv6');
     } else if (found.has(name)) complain('duplicateServer', server.position, name, service);
     else found.set(name, resolveServer({ ...server, port }, draft, drafts, method, name, complain));

@@ -294,6 +294,10 @@ const ERRORS = {
     [3, 3],
     [3, 3],
     [3, 4],
+    [3, 4],
+    [3, 2],
+    [3, 13],
+    [3, 14],
     [11, 0],
     [4, 0],
     [5, 1],
@@ -301,8 +305,12 @@ const ERRORS = {
   ],
   6: [
     [1, 4],
+    [1, 1],
+    [2, 0],
     [2, 0],
     [3, 0],
+    [4, 0],
+    [4, 1],
     [128, 0],
   ],
 } as const;
@@ -311,7 +319,7 @@ const ERRORS = {
 function icmp(r: Random, source: string, destination: string, quoted: Uint8Array): Uint8Array {
   const six = source.includes(':');
   const [type, code] = r.pick<readonly [number, number]>(six ? ERRORS[6] : ERRORS[4]);
-  const mtu = r.pick([0, 512, 1300, 1400]);
+  const mtu = r.pick([0, 6, 512, 1300, 1400]);
   const message = Uint8Array.from([type, code, 0, 0, 0, 0, mtu >> 8, mtu & 255, ...quoted]);
   if (r.oneIn(20)) message.set([0x12, 0x34], 2);
   else sumMessage(message, source, destination);

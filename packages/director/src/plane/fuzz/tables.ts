@@ -113,8 +113,8 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
   }
   const service = random.pick(known);
   const settings = serverSettings(random);
-  // Tunnels lead into the other family as well.
-  const crosses = settings.forwarding === 'tunnel' && random.oneIn(3);
+  // Tunnels lead into the other family as well, and FULLNAT from IPv6 to IPv4.
+  const crosses = random.oneIn(settings.forwarding === 'tunnel' ? 3 : settings.forwarding === 'fullnat' ? 2 : 100);
   const four = (service.family === 'ipv4') !== crosses;
   const server = {
     address: SITES[four ? 'ipv4' : 'ipv6'].real(random.below(REAL_SERVERS)),
@@ -124,6 +124,7 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
         ? service.port
         : 0,
   };
+  const local = random.pick(LOCALS[random.oneIn(2) ? 'ipv4' : service.family]);
   const sysctl = random.pick(Object.keys(SYSCTLS));
   const value = random.oneIn(3) ? random.pick(SYSCTLS[sysctl]!) : INITIAL.get(sysctl)!;
   const choices: readonly Command[] = [
@@ -138,11 +139,11 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'setSysctl', name: sysctl, value },
     { kind: 'editService', service, settings: serviceSettings(random, service) },
-    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
-    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
-    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
-    { kind: 'addLocalAddress', service, address: random.pick(LOCALS[service.family]) },
-    { kind: 'deleteLocalAddress', service, address: random.pick(LOCALS[service.family]) },
+    { kind: 'addLocalAddress', service, address: local },
+    { kind: 'addLocalAddress', service, address: local },
+    { kind: 'addLocalAddress', service, address: local },
+    { kind: 'addLocalAddress', service, address: local },
+    { kind: 'deleteLocalAddress', service, address: local },
   ];
   if (!random.oneIn(12)) return random.pick(choices);
   return random.pick<Command>([
@@ -155,6 +156,19 @@ export function randomCommand(random: Random, known: readonly ServiceId[]): Comm
     { kind: 'stopDaemon', role: 'backup' },
     ...(random.oneIn(10) ? [{ kind: 'flush' } as const] : []),
   ]);
+}
+
+/** What it takes for NAT64 to work, which chance alone seldom brings together; what is there already is refused. */
+export function nat64Commands(random: Random): readonly Command[] {
+  const address = random.pick(SITES.ipv6.virtual);
+  const service: ServiceId = { kind: 'address', family: 'ipv6', protocol: protocol(random), address, port: 80 };
+  const settings = { ...serverSettings(random), forwarding: 'fullnat' as const, weight: 1, tunnel: plainTunnel };
+  const server = { address: SITES.ipv4.real(random.below(REAL_SERVERS)), port: random.pick([80, 8000]) };
+  return [
+    { kind: 'addService', service, settings: { ...serviceSettings(random, service), onePacket: false } },
+    { kind: 'addLocalAddress', service, address: random.pick(LOCALS.ipv4) },
+    { kind: 'addServer', service, server, settings },
+  ];
 }
 
 export function randomMarkRule(random: Random): MarkRule {
