@@ -92,7 +92,7 @@ export const REASONS = {
   untranslated: reason(
     'drop',
     'untranslated',
-    'A packet between a client of IPv6 and a real server of IPv4 says what the other family cannot say: an ICMP error that it does not have, the first fragment of a UDP datagram without a checksum, or a large packet that is cut later and is not of TCP.',
+    'A packet between a client of IPv6 and a real server of IPv4 says what the other family cannot say: an ICMP error that it does not have, or the first fragment of a UDP datagram without a checksum.',
   ),
   untold: reason(
     'pass',
