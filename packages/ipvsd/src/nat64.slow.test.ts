@@ -3,16 +3,16 @@
  * who its clients are.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { setTimeout as pause } from 'node:timers/promises';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { withRoutes } from '@ipvsd/linux';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, startServer, until } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP = 'fd00:45::10';
 const CLIENT = 'fd00:44::2';
@@ -28,13 +28,7 @@ let router4: Host;
 let real: Host;
 let folder: string;
 
-function command(name: string, ...args: string[]): string {
-  const { status, stdout, stderr } = director.run(node, [bundle(name), ...args]);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  return stdout;
-}
-const ipvsadm = (...args: string[]): string => command('ipvsadm', ...args);
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
 
 function service(option: string, port: number, realPort: number, ...more: string[]): void {
   const virtual = `[${VIP}]:${port}`;
@@ -48,23 +42,6 @@ const curl = (...args: string[]): string => {
   expect(stderr).toBe('');
   return stdout;
 };
-
-async function waitFor(what: string, is: () => boolean): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (is()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`waited in vain for ${what}`);
-}
-
-/** A program of Node's on the real server, which says so when it is up. */
-async function start(script: string): Promise<void> {
-  const child = real.start(node, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
-  });
-}
 
 const configuration = (): string => `
 daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error;
@@ -91,12 +68,10 @@ const mtu = (host: Host, name: string, size: number): void => {
   expect(stderr).toBe('');
 };
 const counted = (reason: string): number =>
-  Number(new RegExp(`\\b${reason}\\b\\D+(\\d+)`).exec(command('ipvsd', 'status'))?.[1] ?? 0);
+  Number(new RegExp(`\\b${reason}\\b\\D+(\\d+)`).exec(ours(director, 'ipvsd', 'status'))?.[1] ?? 0);
 
 describeKernel('clients of IPv6 and real servers of IPv4', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     folder = mkdtempSync(join(tmpdir(), 'ipvsd-nat64-'));
     mkdirSync(join(folder, 'files'));
     cluster = new Cluster(uniqueName('ipvsd-nat64'));
@@ -133,7 +108,7 @@ describeKernel('clients of IPv6 and real servers of IPv4', () => {
     const file = join(folder, 'nginx.conf');
     writeFileSync(file, configuration());
     real.start('nginx', ['-c', file, '-e', join(folder, 'error')], { stdio: ['ignore', 'ignore', 'inherit'] });
-    await waitFor('nginx', () => real.run('curl', ['-s', 'http://127.0.0.1:8001/']).status === 0);
+    await until('nginx', () => real.run('curl', ['-s', 'http://127.0.0.1:8001/']).status === 0);
     service('-t', 80, 8001);
     service('-t', 81, 8000, '--proxy-protocol', 'v1');
     service('-t', 82, 8000, '--proxy-protocol', 'v2');
@@ -168,7 +143,7 @@ describeKernel('clients of IPv6 and real servers of IPv4', () => {
     expect(sumOf(join(folder, 'files/whole'))).toBe(sumOf(file));
     curl('-o', join(folder, 'download'), `http://[${VIP}]/files/whole`);
     expect(sumOf(join(folder, 'download'))).toBe(sumOf(file));
-    await new Promise((resolve) => setTimeout(resolve, 2500));
+    await pause(2500);
     const figures = (port: number): number[] =>
       ipvsadm('-Ln', '-t', `[${VIP}]:${port}`, '--stats', '--exact')
         .split('\n')
@@ -229,7 +204,7 @@ describeKernel('clients of IPv6 and real servers of IPv4', () => {
     client.run('ip', ['-6', 'route', 'flush', 'cache']);
     real.run('ip', ['route', 'flush', 'cache']);
     // Ways are asked for once a second.
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await pause(1500);
     try {
       curl('-H', 'Expect:', '-T', join(folder, 'upload'), `http://[${VIP}]:82/files/own`);
       expect(sumOf(join(folder, 'files/own'))).toBe(sumOf(join(folder, 'upload')));
@@ -247,9 +222,10 @@ describeKernel('clients of IPv6 and real servers of IPv4', () => {
 
   test('an echo of UDP comes back, of any length, in fragments too, and where the real server makes no checksum', async () => {
     service('-u', 9000, 9000);
-    await start(
+    await startServer(real, [
+      '-e',
       `const s = require('dgram').createSocket('udp4').on('message', (m, from) => s.send(m, from.port, from.address)).bind(9000, () => console.log('up'))`,
-    );
+    ]);
     const ask = `
       const s = require('dgram').createSocket('udp6');
       const sizes = [0, 1, 2, 33, 1200, 1400, 1452, 4000, 20000];
@@ -318,12 +294,39 @@ describeKernel('clients of IPv6 and real servers of IPv4', () => {
     expect(ipvsadm('-Lnc')).toMatch(
       new RegExp(`TCP +\\d\\d:\\d\\d +\\w+ +\\[${CLIENT}\\]:\\d+ +\\[${VIP}\\]:80 +192\\.168\\.46\\.2:8001`),
     );
-    const saved = command('ipvsadm-save', '-n');
+    const saved = ours(director, 'ipvsadm-save', '-n');
     expect(saved).toContain(`-P -t [${VIP}]:80 -z ${LOCAL}\n`);
     expect(saved).toContain(`-a -t [${VIP}]:80 -r ${REAL}:8001 --fullnat -w 1\n`);
     ipvsadm('-C');
     director.run('sh', ['-c', `echo '${saved}' | ${node} ${bundle('ipvsadm-restore')}`]);
-    expect(command('ipvsadm-save', '-n')).toBe(saved);
+    expect(ours(director, 'ipvsadm-save', '-n')).toBe(saved);
     expect(curl(`http://[${VIP}]/`)).toBe(`seen ${LOCAL}\n`);
+  });
+
+  test('what is explained, and what a configuration says, is the same', async () => {
+    const explained = ours(director, 'ipvsd', 'explain', 'client', `[${CLIENT}]:999`, `[${VIP}]:80`);
+    expect(explained).toContain(`${REAL}:8001`);
+    ipvsadm('-C');
+    const file = join(folder, 'ipvsd.yaml');
+    writeFileSync(
+      file,
+      `services:
+  - address: ${VIP}
+    port: 80
+    scheduler: rr
+    forwarding: fullnat
+    localAddresses: [${LOCAL}]
+    proxyProtocol: v2
+    checks: [{ type: tcp, every: 1 }]
+    realServers: [{ address: ${REAL}, port: 8000 }]
+`,
+    );
+    const daemon = director.start(node, [bundle('ipvsd'), 'run', '-f', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+    try {
+      await until('the real server', () => ipvsadm('-Ln').includes(`${REAL}:8000`));
+      expect(curl(`http://[${VIP}]/`)).toContain(`seen ${LOCAL}`);
+    } finally {
+      daemon.kill();
+    }
   });
 });
