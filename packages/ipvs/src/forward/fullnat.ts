@@ -35,7 +35,9 @@ export function enterFullnat(skb: Skb, c: Connection, direction: number, transpo
   errand.connection = c.number;
   errand.direction = direction;
   errand.transport = transport;
-  return tailCall(skb, stages, (c.flags & OTHER_FAMILY) === 0 ? FULLNAT : NAT64);
+  // Each its own call: where the place in the table is a constant, the kernel makes a plain jump of it.
+  if ((c.flags & OTHER_FAMILY) !== 0) return tailCall(skb, stages, NAT64);
+  return tailCall(skb, stages, FULLNAT);
 }
 
 /** The stage. */
