@@ -46,26 +46,42 @@ export function enter(c: Connection, index: u32): boolean {
 
 function enterIn(family: Family, c: Connection, index: u32): boolean {
   const template = (c.flags & TEMPLATE) !== 0;
-  const key = stack(family.Tuple, {
-    sourcePort: sourceOf(c.protocol, c.clientPort),
-    destinationPort: c.virtualPort,
-    protocol: c.protocol,
-    kind: template ? OF_TEMPLATE : OF_PACKETS,
-  });
-  family.narrow(key.source, c.client);
-  family.narrow(key.destination, c.virtual);
-  const flow = stack(Flow, { connection: index, direction: REQUEST });
-  if (family.flows.update(key, flow, NO_EXIST) !== 0) return false;
+  if ((c.flags & SUPERSEDED) === 0 && !enterRequests(family, c, index)) return false;
   // Under FULLNAT replies find it already: that is how it took its local port.
   if (!template && (c.flags & METHOD_MASK) !== METHOD_FULLNAT) {
     const back = stack(family.Tuple);
     tupleOfReplies(family, back, c);
-    flow.direction = REPLY;
+    const flow = stack(Flow, { connection: index, direction: REPLY });
     // Where two virtual services lead one client port to one real server, the newest connection gets the replies.
     family.flows.update(back, flow, ANY);
   }
   c.flags = u32(c.flags | HASHED);
   return true;
+}
+
+/** The client's packets find it. False where they find another. */
+export function enterRequests(family: Family, c: Connection, index: u32): boolean {
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  const flow = stack(Flow, { connection: index, direction: REQUEST });
+  return family.flows.update(key, flow, NO_EXIST) === 0;
+}
+
+/** The client's packets do not find it; replies do. */
+export function leaveRequests(family: Family, c: Connection): void {
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
+}
+
+/** What a client's packet of it says, or for a template what finds it. */
+export function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c: Connection): void {
+  key.sourcePort = sourceOf(c.protocol, c.clientPort);
+  key.destinationPort = c.virtualPort;
+  key.protocol = c.protocol;
+  key.kind = (c.flags & TEMPLATE) !== 0 ? OF_TEMPLATE : OF_PACKETS;
+  family.narrow(key.source, c.client);
+  family.narrow(key.destination, c.virtual);
 }
 
 /**
@@ -81,17 +97,8 @@ export function leave(c: Connection, index: u32): void {
 }
 
 function leaveFrom(family: Family, c: Connection, index: u32): void {
-  const template = (c.flags & TEMPLATE) !== 0;
-  const key = stack(family.Tuple, {
-    sourcePort: sourceOf(c.protocol, c.clientPort),
-    destinationPort: c.virtualPort,
-    protocol: c.protocol,
-    kind: template ? OF_TEMPLATE : OF_PACKETS,
-  });
-  family.narrow(key.source, c.client);
-  family.narrow(key.destination, c.virtual);
-  if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
-  if (!template) forgetReplies(family, c, index);
+  leaveRequests(family, c);
+  if ((c.flags & TEMPLATE) === 0) forgetReplies(family, c, index);
 }
 
 /** Replies do not find it; its local port, if it has one, is free. */
