@@ -1,5 +1,5 @@
 /**
- * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl as the client. FTP active and passive, under
+ * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl and lftp as clients. FTP active and passive, under
  * NAT, FULLNAT, DR and TUN; TFTP where there is a helper.
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,16 +13,19 @@ import { Cluster, type Host } from './demo/cluster.ts';
 const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const VSFTPD = '/usr/sbin/vsftpd';
 const TFTPD = '/usr/sbin/in.tftpd';
-const missing = [VSFTPD, TFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
+const missing = [VSFTPD, TFTPD, '/usr/bin/curl', '/usr/bin/lftp'].filter((file) => !existsSync(file));
 /** Real servers that answer clients past the director. */
 const VIPS = [
   ['dr', '172.16.45.100', 32],
   ['tun', '172.16.45.101', 32],
   ['dr', 'fd00:45::100', 128],
+  ['tun', 'fd00:45::101', 128],
 ] as const;
 /** To set up hosts and services, on a busy machine. */
 const HOOK_MS = 120_000;
 const UPLOADED = 3_000_000;
+/** Files of a folder that is fetched as a whole. */
+const MANY = 40;
 let folder: string;
 
 /** What a real server serves: a file that names it, a large one, and a folder that anybody may write to. */
@@ -30,6 +33,8 @@ function serveFtp(host: Host, port = 21): void {
   const root = join(folder, host.name);
   mkdirSync(join(root, 'in'), { recursive: true });
   mkdirSync(join(root, 'nothing'), { recursive: true });
+  mkdirSync(join(root, 'many'), { recursive: true });
+  for (let i = 0; i < MANY; i++) writeFileSync(join(root, 'many', `${i}`), Buffer.alloc(50_000, `${i} `));
   writeFileSync(join(root, 'name'), `${host.name}\n`);
   writeFileSync(join(root, 'large'), Buffer.alloc(20_000_000, host.name));
   chmodSync(join(root, 'in'), 0o777);
@@ -114,6 +119,19 @@ function testTransfers(client: () => Host, url: string, modes: readonly (typeof 
   });
 }
 
+/** What another client of the service at `url` does: a folder at once, with several connections and whatever it thinks best. */
+function testMirror(client: () => Host, url: string): void {
+  test.each(['yes', 'no'])('lftp fetches a folder by four connections (passive: %s)', (passive) => {
+    const to = join(folder, uniqueName('mirror'));
+    const settings = `set net:timeout 5; set net:max-retries 2; set ftp:passive-mode ${passive}; set dns:order "inet6 inet"`;
+    const mirror = `mirror --parallel=4 --verbose=0 many ${to}`;
+    const words = ['-c', `${settings}; open ${url}; ${mirror}`];
+    expect(client().run('lftp', words, { timeout: 40_000 })).toMatchObject({ stdout: '', stderr: '', status: 0 });
+    for (let i = 0; i < MANY; i++)
+      expect(readFileSync(join(to, `${i}`)).equals(Buffer.alloc(50_000, `${i} `))).toBe(true);
+  }, 45_000);
+}
+
 function describeFtp(name: string, body: () => void): void {
   if (missing.length === 0) describeKernel(name, body);
   else describe.skip(`${name} (skipped: there is no ${missing.join(' and no ')})`, body);
@@ -190,13 +208,18 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
 
     afterAll(() => cluster?.remove());
 
-    describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
-    describe('over IPv6', () =>
+    describe('over IPv4', () => {
+      testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]);
+      testMirror(() => client, 'ftp://172.16.45.10');
+    });
+    describe('over IPv6', () => {
       testTransfers(
         () => client,
         'ftp://[fd00:45::10]',
         MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
-      ));
+      );
+      testMirror(() => client, 'ftp://[fd00:45::10]');
+    });
 
     test.each([
       ['172.16.45.2', '192.168.45.0/24', [...MODES]],
@@ -287,8 +310,11 @@ describeFtp('FTP by persistence', () => {
   for (const [method, vip] of VIPS) {
     const six = vip.includes(':');
     const modes = MODES.filter(([mode]) => !six || mode.startsWith('E'));
-    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () =>
-      testTransfers(() => client, six ? `ftp://[${vip}]` : `ftp://${vip}`, modes));
+    const url = six ? `ftp://[${vip}]` : `ftp://${vip}`;
+    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () => {
+      testTransfers(() => client, url, modes);
+      testMirror(() => client, url);
+    });
   }
 
   test('all of a client goes to one real server, by a template for all ports', () => {
