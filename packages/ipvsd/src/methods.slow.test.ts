@@ -101,6 +101,8 @@ describeKernel('real clients', () => {
 
     test('datagrams come back whole, however many fragments they take', async () => {
       expect(await echo(site.client, vip, PORT, 1000, 10)).toEqual({ sent: 10, received: 10 });
+      // Nobody on the way fragments IPv6: in a tunnel less fits, which the client hears about its first one.
+      if (method === 'tun' && six) expect((await echo(site.client, vip, PORT, DATAGRAM, 1)).received).toBe(0);
       expect(await echo(site.client, vip, PORT, DATAGRAM, 20)).toEqual({ sent: 20, received: 20 });
     });
 
