@@ -258,6 +258,12 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
       }
     });
 
+    test('the listing of helpers counts control connections', () => {
+      expect(command(director, 'ipvsd', 'proc', 'ip_vs_app')).toMatch(
+        /^prot port {4}usecnt name\nTCP {2}21 {6}[1-9]\d* +ftp {14}\nUDP {2}69 {6}[1-9]\d* +tftp {13}\n$/,
+      );
+    });
+
     test('data connections are listed, bound to the real server of their control connection', () => {
       expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
     });
