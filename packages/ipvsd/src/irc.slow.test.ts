@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
-import { buildNetworks, command, type Networks, waitForPort } from './testing/networks.ts';
+import { buildNetworks, type Networks, waitForPort } from './testing/networks.ts';
+import { ours } from './testing/ours.ts';
 
 const NGIRCD = '/usr/sbin/ngircd';
 const IRSSI = '/usr/bin/irssi';
@@ -104,8 +105,8 @@ describeIrc('hosts that talk to each other past an IRC server', () => {
     cluster = new Cluster(uniqueName('ipvsd-irc'));
     networks = buildNetworks(cluster, true);
     const { clients, director, reals } = networks;
-    command(director, 'ipvsd', 'set', 'irc_ports', '6667');
-    command(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
+    ours(director, 'ipvsd', 'set', 'irc_ports', '6667');
+    ours(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
     await serveIrc(clients[0]);
     bob = new Irc(clients[1], 'bob');
     alice = new Irc(reals[0], 'alice');

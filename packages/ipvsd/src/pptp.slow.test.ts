@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
-import { addService, buildNetworks, command, LOCAL, type Networks, VIP, waitForPort } from './testing/networks.ts';
+import { addService, buildNetworks, LOCAL, type Networks, VIP, waitForPort } from './testing/networks.ts';
+import { ours } from './testing/ours.ts';
 
 const END = fileURLToPath(new URL('./testing/ppp-end.mjs', import.meta.url));
 const PPTPD = '/usr/sbin/pptpd';
@@ -68,9 +69,9 @@ describePptp('PPTP', () => {
       cluster = new Cluster(uniqueName('ipvsd-pptp'));
       networks = buildNetworks(cluster, true);
       const { director, clients, reals } = networks;
-      command(director, 'ipvsd', 'set', 'pptp_ports', '1723');
+      ours(director, 'ipvsd', 'set', 'pptp_ports', '1723');
       addService(director, '-t', 1723, method);
-      command(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
+      ours(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
       for (const host of [clients[0], ...reals]) await servePptp(host);
     }, HOOK_MS);
 
@@ -89,7 +90,7 @@ describePptp('PPTP', () => {
         expect(pair[0]).toMatch(new RegExp(`hears ${seen('172.16.45.2')}: ${COUNT}$`));
         expect(pair[1]).toMatch(new RegExp(`hears ${seen('172.16.45.3')}: ${COUNT}$`));
       }
-      const listing = command(networks.director, 'ipvsadm', '-Lnc');
+      const listing = ours(networks.director, 'ipvsadm', '-Lnc');
       for (const address of ['172.16.45.2', '172.16.45.3']) expect(listing).toContain(` ${address}:2000 `);
     }, 60_000);
 

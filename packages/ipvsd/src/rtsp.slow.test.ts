@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
-import { addService, buildNetworks, command, type Networks, VIP, waitForPort } from './testing/networks.ts';
+import { addService, buildNetworks, type Networks, VIP, waitForPort } from './testing/networks.ts';
+import { ours, startServer } from './testing/ours.ts';
 
 const SOURCE = fileURLToPath(new URL('./testing/rtsp-source.mjs', import.meta.url));
 const SERVER = '/usr/bin/rtsp-server-perl';
@@ -26,11 +27,7 @@ async function serveSound(host: Host): Promise<void> {
   host.start(SERVER, [], { stdio: 'ignore' });
   await waitForPort(host, 554);
   await waitForPort(host, 5545);
-  const source = host.start(process.execPath, [SOURCE, '5545', host.name], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    source.stdout!.once('data', resolve);
-    source.once('exit', (status) => reject(new Error(`Cannot test: the source of sound ended with ${status}`)));
-  });
+  await startServer(host, [SOURCE, '5545', host.name]);
 }
 
 /** Whose sound a host hears for half a second. `ports`: where it may listen. */
@@ -71,9 +68,9 @@ describeRtsp('RTSP', () => {
       cluster = new Cluster(uniqueName('ipvsd-rtsp'));
       networks = buildNetworks(cluster, true);
       const { director, clients, reals } = networks;
-      command(director, 'ipvsd', 'set', 'rtsp_ports', '554');
+      ours(director, 'ipvsd', 'set', 'rtsp_ports', '554');
       addService(director, '-t', 554, method);
-      command(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
+      ours(director, 'ipvsd', 'masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
       for (const host of [clients[0], ...reals]) await serveSound(host);
     }, HOOK_MS);
 

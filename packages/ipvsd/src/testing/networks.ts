@@ -4,9 +4,8 @@
  *     client1 172.16.45.2, client2 172.16.45.3 ── 172.16.45.10 director 192.168.45.1 ── real1 192.168.45.2, real2 192.168.45.3
  *     fd00:45::2, fd00:45::3                      fd00:45::10          fd00:46::1       fd00:46::2, fd00:46::3
  */
-import { fileURLToPath } from 'node:url';
-import { expect } from 'vitest';
 import type { Cluster, Host } from '../demo/cluster.ts';
+import { ours, until } from './ours.ts';
 
 export interface Networks {
   readonly clients: readonly [Host, Host];
@@ -41,17 +40,9 @@ const face = (four: string, six: string, n: number) => ({
   addresses: [`${four}.${n}/24`, `${six}::${n}/64`],
 });
 
-export function throughDirector(host: Host): void {
+function throughDirector(host: Host): void {
   host.route('0.0.0.0/0', LOCAL.ipv4);
   host.route('::/0', LOCAL.ipv6);
-}
-
-/** One of our commands, which must succeed: what it prints. */
-export function command(host: Host, name: string, ...args: readonly string[]): string {
-  const bundle = fileURLToPath(new URL(`../../bundle/${name}.js`, import.meta.url));
-  const { status, stdout, stderr } = host.run(process.execPath, [bundle, ...args]);
-  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-  return stdout;
 }
 
 /** A service of the VIP with both real servers. */
@@ -60,19 +51,15 @@ export function addService(director: Host, option: '-t' | '-u', port: number, me
     ? [`[${VIP.ipv6}]`, LOCAL.ipv6, (n: number) => `[fd00:46::${n}]`]
     : [VIP.ipv4, LOCAL.ipv4, (n: number) => `192.168.45.${n}`];
   const service = [option, `${vip}:${port}`];
-  command(director, 'ipvsadm', '-A', ...service, '-s', 'rr');
-  if (method === 'FULLNAT') command(director, 'ipvsadm', '-P', ...service, '-z', local, '-F', 'eth1');
+  ours(director, 'ipvsadm', '-A', ...service, '-s', 'rr');
+  if (method === 'FULLNAT') ours(director, 'ipvsadm', '-P', ...service, '-z', local, '-F', 'eth1');
   const how = method === 'NAT' ? '-m' : '--fullnat';
-  for (const n of [2, 3]) command(director, 'ipvsadm', '-a', ...service, '-r', `${real(n)}:${port}`, how);
+  for (const n of [2, 3]) ours(director, 'ipvsadm', '-a', ...service, '-r', `${real(n)}:${port}`, how);
 }
 
 /** Until somebody listens on that TCP port. */
 export async function waitForPort(host: Host, port: number): Promise<void> {
-  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')} 0{8}(0{24})?:0000 0A`;
-  for (let i = 0; i < 200; i++) {
-    const { stdout } = host.run('cat', ['/proc/net/tcp', '/proc/net/tcp6']);
-    if (new RegExp(wanted).test(stdout)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`Cannot test: nobody listens on port ${port} of ${host.name}`);
+  const listening = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} 0{8}(0{24})?:0000 0A`);
+  const files = ['/proc/net/tcp', '/proc/net/tcp6'];
+  await until(`a listener on port ${port} of ${host.name}`, () => listening.test(host.run('cat', files).stdout));
 }
