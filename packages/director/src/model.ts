@@ -41,6 +41,11 @@ export interface IdleRule {
   readonly reset: boolean;
 }
 
+export type SegmentSize = number | 'auto';
+
+/** What TCP has to take at least, by the kernel's default (tcp_min_snd_mss), and what an IPv4 packet can carry. */
+export const segmentSizes = { least: 48, most: 65_495 } as const;
+
 export interface ServiceSettings {
   readonly scheduler: string;
   readonly schedulerFlags: number;
@@ -52,6 +57,8 @@ export interface ServiceSettings {
   readonly proxyProtocol?: 'v1' | 'v2';
   /** Absent: as for all services, and nobody is told. */
   readonly idle?: IdleRule;
+  /** The largest segment of its TCP connections in bytes, or what fits on the way. Absent: as their ends say. */
+  readonly segmentSize?: SegmentSize;
 }
 
 export interface VirtualService extends ServiceSettings {

@@ -16,11 +16,13 @@ import {
   type RealServer,
   type RealServerSettings,
   realServerKey,
+  type SegmentSize,
   type ServiceId,
   type ServiceSettings,
   type SyncDaemon,
   type SyncDaemonSettings,
   type SyncRole,
+  segmentSizes,
   serviceKey,
   type Timeouts,
   type VirtualService,
@@ -133,7 +135,7 @@ export class TableDraft {
     }
     if (error) return error;
     // Replaced whole: what is left out is no longer so.
-    const { idle: _, proxyProtocol: __, ...rest } = draft.service;
+    const { idle: _, proxyProtocol: __, segmentSize: ___, ...rest } = draft.service;
     draft.service = { ...rest, ...command.settings };
     return undefined;
   }
@@ -153,7 +155,7 @@ export class TableDraft {
       const reason = 'it has the PROXY protocol, which only TCP has here';
       return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${reason}`, true);
     }
-    return this.#checkIdle(verb, id, settings.idle);
+    return this.#checkIdle(verb, id, settings.idle) ?? checkSegmentSize(verb, id, settings.segmentSize);
   }
 
   #checkIdle(verb: string, id: ServiceId, idle: IdleRule | undefined): DirectorError | undefined {
@@ -331,6 +333,19 @@ function checkNumbers({
   if (lower > upper) return wrong('ERANGE', `lower threshold is ${lower}, must be <= ${upper}, the upper`);
   if (upper > 0x7fffffff) return wrong('EINVAL', `upper threshold is ${upper}, must be < 2^31`);
   if (forwarding === 'tunnel' && tunnel.type === 'gue' && tunnel.port === 0) return wrong('EINVAL', 'GUE needs a port');
+  return undefined;
+}
+
+function checkSegmentSize(verb: string, id: ServiceId, size: SegmentSize | undefined): DirectorError | undefined {
+  if (size === undefined) return undefined;
+  const { least, most } = segmentSizes;
+  if (size !== 'auto' && !(Number.isInteger(size) && size >= least && size <= most)) {
+    return refuse('EINVAL', verb, id, `segments are of ${size} bytes at most, must be ${least}..${most} or auto`);
+  }
+  if (id.kind === 'address' && id.protocol !== 'tcp') {
+    const reason = 'it limits segments, which only TCP has, must be a service of TCP';
+    return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${reason}`, true);
+  }
   return undefined;
 }
 

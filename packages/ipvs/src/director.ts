@@ -3,9 +3,9 @@
  *
  * A packet that is none of ours leaves here untouched (TC_ACT_UNSPEC) and goes on to the host.
  */
-import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
+import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, type Connection, NO_OUTPUT } from './connection/connection.ts';
+import { ALTERED, type Connection, LIMITED, NO_OUTPUT, SHAKING } from './connection/connection.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
@@ -80,14 +80,13 @@ function journey(skb: Skb, family: Family): number {
     const now = clock();
     const c = connectionAt(index, now);
     if (c !== null) {
-      const plain = (c.flags & ALTERED) === 0;
       if (flow.direction !== REQUEST) {
-        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
+        if ((c.flags & ALTERED) === 0) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REPLY);
       }
       const fate = fateOf(c, event);
       if (fate === GOES_ON) {
-        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol, now);
+        if ((c.flags & ALTERED) === 0) return request(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REQUEST);
       }
       if (fate === FINISHED) expireSoon(c, index);
@@ -107,7 +106,10 @@ const FORSAKEN = 2;
 function fateOf(c: Connection, event: u32): u32 {
   if (c.controls !== 0) return GOES_ON;
   const first = isFirst(c.protocol, event);
-  if (first && isFinished(c)) return FINISHED;
+  if (first) {
+    if (isFinished(c)) return FINISHED;
+    if ((c.flags & LIMITED) !== 0) c.flags = u32(c.flags | SHAKING);
+  }
   if (settings.only.expireNoDestination === 0) return GOES_ON;
   const server = servers.at(c.server);
   if (server === null) return GOES_ON;

@@ -34,6 +34,8 @@ export const RELEASE = 17;
 export const SPLIT = 18;
 /** GRE (call.ts). */
 export const CALL = 19;
+/** Handshakes whose segments are limited (forward/handshake.ts). */
+export const HANDSHAKE = 20;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

@@ -8,6 +8,7 @@ import {
   type ForwardingMethod,
   fullMask,
   type Protocol,
+  type SegmentSize,
   type SyncRole,
   type Timeouts,
   type TunnelChecksum,
@@ -44,6 +45,7 @@ export interface ServiceWords {
   connectionTimeoutSeconds: number;
   resetAtExpiry: boolean;
   proxyProtocol: 'v1' | 'v2' | null;
+  segmentSize: SegmentSize | null;
 }
 
 export interface ServerWords {
@@ -89,6 +91,7 @@ export function newEntry(command: CommandDefinition): Entry {
       connectionTimeoutSeconds: 0,
       resetAtExpiry: false,
       proxyProtocol: null,
+      segmentSize: null,
     },
     server: {
       family: null,

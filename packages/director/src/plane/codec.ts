@@ -5,6 +5,7 @@ import {
   AF_INET6,
   IDLE_RESETS,
   IDLE_SECONDS,
+  SEGMENT_THAT_FITS,
   SERVICE_ONE_PACKET,
   SERVICE_PERSISTENT,
   ServiceKey,
@@ -92,6 +93,8 @@ export function storeSettings(
   service.proxy = settings.proxyProtocol === undefined ? 0 : Number(settings.proxyProtocol.slice(1));
   const { idle } = settings;
   service.idleRule = idle === undefined ? 0 : (idle.timeoutSeconds | (idle.reset ? IDLE_RESETS : 0)) >>> 0;
+  const { segmentSize = 0 } = settings;
+  service.segmentSize = segmentSize === 'auto' ? SEGMENT_THAT_FITS : segmentSize;
   service.engine = Math.max(0, ENGINES.indexOf(settings.persistenceEngine as 'sip' | null));
 }
 
@@ -108,6 +111,9 @@ export function loadSettings(service: StoredService, family: Family, schedulers:
     ...(service.proxy !== 0 && { proxyProtocol: service.proxy === 1 ? ('v1' as const) : ('v2' as const) }),
     ...(service.idleRule !== 0 && {
       idle: { timeoutSeconds: service.idleRule & IDLE_SECONDS, reset: service.idleRule >= IDLE_RESETS },
+    }),
+    ...(service.segmentSize !== 0 && {
+      segmentSize: service.segmentSize === SEGMENT_THAT_FITS ? ('auto' as const) : service.segmentSize,
     }),
   };
 }

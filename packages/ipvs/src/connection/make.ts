@@ -21,13 +21,14 @@ import { countConnection } from '../service/statistics.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
 import {
   ADJUSTED,
-  ALTERED,
   ASSURED,
   type Connection,
   connections,
+  HAS_ADJUSTMENTS,
   HAS_IDLE_RULE,
   HELPER_UNIT,
   INACTIVE,
+  LIMITED,
   METHOD_MASK,
   NO_CLIENT_PORT,
   NO_OUTPUT,
@@ -37,6 +38,7 @@ import {
   OTHER_FAMILY,
   population,
   returnSlot,
+  SHAKING,
   TEMPLATE,
   takeSlot,
 } from './connection.ts';
@@ -83,7 +85,8 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       unseen +
       familyOf(server, opening) +
       (once ? ONE_PACKET : 0) +
-      flagsOfHelper(helped, opening),
+      flagsOfHelper(helped, opening) +
+      flagsOfLimit(service.segmentSize, opening.protocol),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
@@ -125,6 +128,9 @@ function wayToTell(service: Service, helped: u32): u32 {
 /** A helper may change the length of what TCP carries. */
 const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
   (helper & 7) * HELPER_UNIT + (helper !== 0 && opening.protocol === IPPROTO_TCP ? ADJUSTED : 0);
+
+const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
+  limit !== 0 && protocol === IPPROTO_TCP ? LIMITED + SHAKING : 0;
 
 /**
  * A connection that goes where its packets say (cache_bypass).
@@ -197,7 +203,8 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   const server = servers.at(c.server);
   const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
-  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT, true);
+  const limit = flagsOfLimit(c.flags & LIMITED, wanted.protocol);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown + limit, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
@@ -277,7 +284,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 function giveUp(c: Connection, index: u32): u32 {
   returnLocalPort(c, index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
-  if ((c.flags & ALTERED) !== 0) endAdjustments(index);
+  if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -55,7 +55,7 @@ export function split(skb: Skb): number {
   if (server === null || ip === null) return because(REASONS.corrupt);
   if (!findRoute(skb, IPV4, server.route, server.address, clock())) return because(REASONS.noRoute);
   const length = ntohs(ip.length);
-  const room = roomOf(server);
+  const room = roomOf(server, server.route.mtu);
   if (length <= room) return sendTo(skb, IPV4, server.route);
   const piece = (room - HEADER) & 0xff8;
   const own: u32 = length + ETHERNET;

@@ -7,7 +7,7 @@
  * client's first byte. Where the header and the segment's own bytes do not fit together the header goes alone: its sender sends
  * the bytes again, and by then the header has arrived.
  */
-import { type be16, type be32, htonl, l4CsumReplace, ntohl, ntohs, raw, type Skb, u8, u32 } from '@ipvsd/bpf';
+import { type be16, type be32, htonl, l4CsumReplace, ntohl, ntohs, raw, type Skb, type u8, u32 } from '@ipvsd/bpf';
 import { type Connection, connections } from '../connection/connection.ts';
 import {
   type LocalEnd,
@@ -27,6 +27,7 @@ import { ESTABLISHED } from '../protocol/tcp.ts';
 import { servers } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { errandOf } from '../stages.ts';
+import { insertOption } from './option.ts';
 import { sendTo } from './route.ts';
 import { clampSegmentSize } from './segment-size.ts';
 import { adjustmentOf } from './sequence.ts';
@@ -36,9 +37,8 @@ const FIN = 0x01;
 const SYN = 0x02;
 const RST = 0x04;
 const ACK = 0x10;
-/** Offset of the checksum in the TCP header, and the longest header with options. */
+/** Offset of the checksum in the TCP header. */
 const CHECKSUM = 16;
-const LONGEST_HEADER = 60;
 /** Bytes of the option: kind, length, port, address. */
 const OPTION_4 = 8;
 const OPTION_6 = 20;
@@ -104,23 +104,14 @@ function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
 /** Directly behind the fixed header, as DPVS puts it. False where there is no room. */
 function giveOption(skb: Skb, family: Family, c: Connection, transport: u32, mtu: u32): boolean {
   const size = family.number === AF_INET ? OPTION_4 : OPTION_6;
-  const tcp = skb.header(Tcp, transport);
   const ip = skb.header(family.Header, ETHERNET);
-  if (tcp === null || ip === null || skb.gsoSize !== 0 || family.length(ip) + size > mtu) return false;
-  if ((tcp.dataOffset >>> 4) * 4 + size > LONGEST_HEADER) return false;
+  if (ip === null || skb.gsoSize !== 0 || family.length(ip) + size > mtu) return false;
   beginLine();
   writeCharacter(settings.only.addressOption & 255);
   writeCharacter(size);
   writePort(c.clientPort);
   writeAddress(c.client, family.number);
-  if (!replaceText(skb, family, transport, u32(transport + Tcp.size), 0)) return false;
-  const grown = skb.header(Tcp, transport);
-  if (grown === null) return false;
-  const old = grown.dataOffset;
-  grown.dataOffset = u8(old + size * 4);
-  // In the lower byte of its word, as the machine has it.
-  l4CsumReplace(skb, u32(transport + CHECKSUM), old, u32(old + size * 4), 2);
-  return true;
+  return insertOption(skb, family, transport);
 }
 
 // The header ----------------------------------------------------------------------------------------------------------

@@ -75,9 +75,8 @@ export function tunnel(skb: Skb, inner: Family): number {
   return server.family === AF_INET ? encapsulate(skb, inner, IPV4, server) : encapsulate(skb, inner, IPV6, server);
 }
 
-/** How long a packet to the real server may be. */
-export function roomOf(server: RealServer): u32 {
-  const { mtu } = server.route;
+/** How long a packet to the real server may be, whose way begins with a link of that MTU. */
+export function roomOf(server: RealServer, mtu: u32): u32 {
   const learned = server.pathMtu;
   if (learned === 0 || learned >= mtu || u32(clock() - server.pathMtuAt) >= PATH_MTU_AGE) return mtu;
   return learned;
@@ -110,7 +109,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   if (length + ETHERNET > frame) return because(REASONS.truncated);
 
   const overhead = overheadOf(server, header);
-  const room = roomOf(server);
+  const room = roomOf(server, server.route.mtu);
   const least = v4 ? 68 : 1280;
   const discovers = settings.only.pathMtuDiscovery !== 0;
   const mayNotFragment = inner.isWhole(ip) && (inner.number !== AF_INET || discovers);

@@ -8,6 +8,7 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { handshake } from '../forward/handshake.ts';
 import { split } from '../forward/split.ts';
 import { tell } from '../forward/tell.ts';
 import { tunnel } from '../forward/tunnel.ts';
@@ -27,6 +28,7 @@ import {
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
+  HANDSHAKE,
   helpers,
   LATER_FRAGMENT,
   MASQUERADE,
@@ -127,4 +129,8 @@ export const calling = stages.set(
 export const telling = stages.set(
   TELL,
   tcProgram('ipvsd_tell', (skb) => byFamily(skb, tell)),
+);
+export const shaking = stages.set(
+  HANDSHAKE,
+  tcProgram('ipvsd_handshake', (skb) => byFamily(skb, handshake)),
 );

@@ -132,6 +132,7 @@ export const virtualServer: Keywords = {
   weight: 'integer(0..2147483647)',
   laddr_group_name: 'word',
   proxy_protocol: 'choice(v1|v2)',
+  mss: 'integer(48..65495|auto)',
   establish_timeout: 'integer(1..2678400)',
   sorry_server: 'word word?',
   sorry_server_inhibit: '',

@@ -104,6 +104,9 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
     case 'proxy_protocol':
       draft.proxyProtocol = text as 'v1' | 'v2';
       return;
+    case 'mss':
+      draft.segmentSize = text === 'auto' ? text : Number(text);
+      return;
     case 'laddr_group_name':
       draft.localGroup = text;
       return;

@@ -7,6 +7,7 @@ import type {
   ForwardingMethod,
   IdleRule,
   Protocol,
+  SegmentSize,
   SyncDaemonSettings,
   Timeouts,
   Tunnel,
@@ -92,6 +93,7 @@ export interface VirtualServerDraft extends InheritedDraft {
   /** Not keepalived's: seconds, and whether both ends are told. */
   idle?: IdleRule;
   proxyProtocol?: 'v1' | 'v2';
+  segmentSize?: SegmentSize;
   persistenceSeconds?: number;
   persistenceNetmask?: number;
   persistenceEngine?: string;

@@ -71,6 +71,9 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     ...(random.oneIn(3) && (id.kind === 'fwmark' || id.protocol === 'tcp')
       ? { proxyProtocol: random.pick(['v1', 'v2'] as const) }
       : {}),
+    ...(random.oneIn(3) && (id.kind === 'fwmark' || id.protocol === 'tcp')
+      ? { segmentSize: random.pick(['auto', 'auto', 48, 300, 536, 1200, 1400] as const) }
+      : {}),
     ...(random.oneIn(4) && { idle: { timeoutSeconds: random.below(100), reset: random.oneIn(2) } }),
   };
 }

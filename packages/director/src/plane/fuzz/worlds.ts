@@ -39,6 +39,7 @@ import {
   Settings,
   RealServer as StoredServer,
   Service as StoredService,
+  segmentLimits,
   serverFigures,
   servers,
   serviceFigures,
@@ -249,6 +250,7 @@ export class Worlds {
       StoredServer.on(bytes).route.at = 0;
     });
     this.#compareValues(serviceStates, 0, given.services, story);
+    this.#compareValues(segmentLimits, 0, given.services, story);
     this.#compareValues(serverFigures, 0, given.servers, story);
     this.#compareValues(serviceFigures, 0, given.services, story);
     this.#compareValues(totalFigures, 0, 1, story);
