@@ -35,7 +35,9 @@ export const SPLIT = 18;
 /** GRE (call.ts). */
 export const CALL = 19;
 /** Handshakes whose segments are limited (forward/handshake.ts). */
-export const HANDSHAKE = 20;
+export const HANDSHAKE = 24;
+/** Datagrams under FULLNAT that tell real servers of their clients (forward/tell-datagram.ts). */
+export const TELL_DATAGRAM = 25;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

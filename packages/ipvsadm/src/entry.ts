@@ -8,6 +8,7 @@ import {
   type ForwardingMethod,
   fullMask,
   type Protocol,
+  type ProxyProtocol,
   type SegmentSize,
   type SyncRole,
   type Timeouts,
@@ -44,7 +45,7 @@ export interface ServiceWords {
   onePacket: boolean;
   connectionTimeoutSeconds: number;
   resetAtExpiry: boolean;
-  proxyProtocol: 'v1' | 'v2' | null;
+  proxyProtocol: ProxyProtocol | null;
   segmentSize: SegmentSize | null;
 }
 

@@ -269,12 +269,14 @@ export const options: readonly OptionDefinition[] = [
       '',
       'proxy-protocol',
       'version',
-      'tell FULLNAT servers of clients: v1, v2 or disable',
+      'tell FULLNAT servers of clients: v1, v2, v2-each or disable',
     ),
-    values: ['v1', 'v2', 'disable'],
+    values: ['v1', 'v2', 'v2-each', 'disable'],
     ours: true,
     read: ({ service }, value) => {
-      if (value !== 'v1' && value !== 'v2' && value !== 'disable') throw usage.illegalValue('proxy-protocol version');
+      if (value !== 'v1' && value !== 'v2' && value !== 'v2-each' && value !== 'disable') {
+        throw usage.illegalValue('proxy-protocol version');
+      }
       service.proxyProtocol = value === 'disable' ? null : value;
     },
   },

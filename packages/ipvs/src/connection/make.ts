@@ -50,6 +50,8 @@ import {
   PROBES,
   TELLS_BY_OPTION,
   TELLS_BY_PROXY_1,
+  TELLS_BY_PROXY_2,
+  TELLS_BY_PROXY_EACH,
   TELLS_NOT,
   takeLocalEnd,
   takePort,
@@ -73,13 +75,13 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   // What helpers write is of the packet's own family.
   const readable = (method === METHOD_MASQ || fullnat) && !once && server.family === opening.family;
   const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
-  const tells: u32 = fullnat && opening.protocol === IPPROTO_TCP ? wayToTell(service, helped) : TELLS_NOT;
-  const proxied = tells >= TELLS_BY_PROXY_1;
+  const tells: u32 = fullnat ? wayToTell(service, opening.protocol) : TELLS_NOT;
+  const proxied = tells >= TELLS_BY_PROXY_1 && opening.protocol === IPPROTO_TCP;
   const index = fill(
     opening,
     chosen,
     port,
-    (proxied ? ADJUSTED : 0) +
+    (proxied && helped === 0 ? ADJUSTED : 0) +
       method +
       INACTIVE +
       unseen +
@@ -105,7 +107,10 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       return refused;
     }
     const end = localEnds.at(index);
-    if (end !== null) end.tells = u8(tells & 3);
+    if (end !== null) {
+      end.tells = u8(tells & 7);
+      end.answered = 0;
+    }
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
@@ -119,10 +124,18 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   return index;
 }
 
-/** How a real server is told of its client: as the service says, else by the option. A helper's own lines cannot wait for a header. */
-function wayToTell(service: Service, helped: u32): u32 {
-  if (service.proxy !== 0) return helped === 0 ? u32(service.proxy + TELLS_BY_OPTION) : TELLS_NOT;
-  return settings.only.addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+/** How a real server is told of its client: as the service says, else by the protocol's option. */
+function wayToTell(service: Service, protocol: u32): u32 {
+  const version = service.proxy;
+  const { addressOption, datagramOption } = settings.only;
+  if (protocol === IPPROTO_TCP) {
+    if (version === 0) return addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+    return version === 1 ? TELLS_BY_PROXY_1 : TELLS_BY_PROXY_2;
+  }
+  if (protocol !== IPPROTO_UDP) return TELLS_NOT;
+  if (version === 0) return datagramOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+  // Version 1 has no word for UDP.
+  return version === 1 ? TELLS_NOT : version === 2 ? TELLS_BY_PROXY_2 : TELLS_BY_PROXY_EACH;
 }
 
 /** A helper may change the length of what TCP carries. */
@@ -229,6 +242,9 @@ function takePortBeside(made: Connection, c: Connection): boolean {
   if (own === null || control === null) return false;
   assign(own.address, control.address);
   own.route.ifindex = 0;
+  // A data connection has no header: who waits there knows whom for.
+  own.tells = made.protocol === IPPROTO_TCP && control.tells === TELLS_BY_OPTION ? TELLS_BY_OPTION : TELLS_NOT;
+  own.answered = 0;
   if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
     own.port = control.port;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);

@@ -7,7 +7,7 @@
  */
 import { type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { type Connection, connections } from '../connection/connection.ts';
-import { type LocalEnd, localEnds, TELLS_NOT } from '../connection/local-end.ts';
+import { ANSWERED, type LocalEnd, localEnds, TELLS_NOT } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY } from '../family.ts';
 import {
@@ -15,6 +15,7 @@ import {
   IPPROTO_AH,
   IPPROTO_ESP,
   IPPROTO_TCP,
+  IPPROTO_UDP,
   type Ipv4,
   MAX_OFFSET,
   Ports,
@@ -22,10 +23,11 @@ import {
 } from '../packet/headers.ts';
 import { servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
-import { errandOf, FULLNAT, stages, TELL } from '../stages.ts';
+import { errandOf, FULLNAT, stages, TELL, TELL_DATAGRAM } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
+import { isAcknowledgement, isToTell } from './tell-datagram.ts';
 
 /** The packet goes on in the stage that rewrites it; `direction` is REQUEST or REPLY. */
 export function enterFullnat(skb: Skb, c: Connection, direction: number, transport: u32): number {
@@ -71,6 +73,7 @@ function toServer(
   const server = servers.at(c.server);
   if (server === null) return toOutside(skb, family, ip, ports, transport, c, end);
   const protocol = c.protocol;
+  if (protocol === IPPROTO_UDP && isToTell(end)) return tailCall(skb, stages, TELL_DATAGRAM);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
   if (isTooLong(skb, server.route, transport, c.protocol)) {
     // Nobody fragments it for us: it would leave with an address of ours.
@@ -129,7 +132,10 @@ function toClient(
     return answerWith(skb, family, TOO_BIG, c.route.mtu);
   }
   let answers = false;
-  if (end.tells !== TELLS_NOT) {
+  if (end.tells !== TELLS_NOT && c.protocol === IPPROTO_UDP) {
+    if (isAcknowledgement(skb, end, transport)) return because(REASONS.acknowledged);
+    if (end.answered !== ANSWERED) end.answered = ANSWERED;
+  } else if (end.tells !== TELLS_NOT) {
     const tcp = skb.header(Tcp, transport);
     if (tcp === null) return because(REASONS.truncated);
     answers = (tcp.flags & (SYN | ACK)) === SYN + ACK;

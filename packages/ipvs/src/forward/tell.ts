@@ -21,7 +21,7 @@ import { type Family, REPLY, REQUEST } from '../family.ts';
 import { beginLine, lineLength, replaceText, writeCharacter, writeNumber } from '../helper/writing.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
 import { fold32, wordDifference } from '../packet/checksum.ts';
-import { ETHERNET, MAX_OFFSET, Tcp } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import { blotOptions } from '../packet/tcp-options.ts';
 import { ESTABLISHED } from '../protocol/tcp.ts';
 import { servers } from '../service/service.ts';
@@ -153,13 +153,14 @@ const [SPACE, DOT, COLON, RETURN, LINE_FEED, FOUR, SIX] = [32, 46, 58, 13, 10, 5
  * Into the line that is put into packets (helper/writing.ts): the header as HAProxy's proxy-protocol.txt has it.
  * @subprog
  */
-function writeHeader(c: Connection, tells: u32): void {
+export function writeHeader(c: Connection, tells: u32): void {
   beginLine();
   const four = c.family === AF_INET;
-  if (tells === TELLS_BY_PROXY_2) {
+  if (tells >= TELLS_BY_PROXY_2) {
     for (const byte of SIGNATURE) writeCharacter(byte);
     writeCharacter(VERSION_2);
-    writeCharacter(four ? 0x11 : 0x21);
+    // The family, and a stream or datagrams.
+    writeCharacter((four ? 0x10 : 0x20) + (c.protocol === IPPROTO_TCP ? 1 : 2));
     writeCharacter(0);
     writeCharacter(four ? 12 : 36);
     writeAddress(c.client, c.family);
@@ -182,13 +183,13 @@ function writeHeader(c: Connection, tells: u32): void {
   writeCharacter(LINE_FEED);
 }
 
-function writePort(port: be16): void {
+export function writePort(port: be16): void {
   writeCharacter(raw(port) & 255);
   writeCharacter(raw(port) >>> 8);
 }
 
 /** @subprog */
-function writeAddress(address: Address6, family: u32): void {
+export function writeAddress(address: Address6, family: u32): void {
   writeWord(address.a);
   if (family === AF_INET) return;
   writeWord(address.b);

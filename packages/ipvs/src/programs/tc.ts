@@ -11,6 +11,7 @@ import { fullnat } from '../forward/fullnat.ts';
 import { handshake } from '../forward/handshake.ts';
 import { split } from '../forward/split.ts';
 import { tell } from '../forward/tell.ts';
+import { tellDatagram } from '../forward/tell-datagram.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
@@ -40,6 +41,7 @@ import {
   SPLIT,
   stages,
   TELL,
+  TELL_DATAGRAM,
   TUNNEL,
   UNRELATED,
 } from '../stages.ts';
@@ -133,4 +135,8 @@ export const telling = stages.set(
 export const shaking = stages.set(
   HANDSHAKE,
   tcProgram('ipvsd_handshake', (skb) => byFamily(skb, handshake)),
+);
+export const tellingDatagrams = stages.set(
+  TELL_DATAGRAM,
+  tcProgram('ipvsd_telldgram', (skb) => byFamily(skb, tellDatagram)),
 );

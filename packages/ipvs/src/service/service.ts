@@ -45,7 +45,7 @@ export const Service = struct('service', {
   /** Prefix length of the mask, for listing. */
   prefix: u8,
   engine: u8,
-  /** Version of the PROXY protocol that real servers behind FULLNAT hear of their clients by, or 0. */
+  /** Version of the PROXY protocol that real servers behind FULLNAT hear of their clients by, or 0; 3: 2 before each datagram. */
   proxy: u8,
   reserved2: u8,
   /** Services are told apart by age: each gets the next number when it is made. */

@@ -131,7 +131,7 @@ export const virtualServer: Keywords = {
   inhibit_on_failure: 'bool?',
   weight: 'integer(0..2147483647)',
   laddr_group_name: 'word',
-  proxy_protocol: 'choice(v1|v2)',
+  proxy_protocol: 'choice(v1|v2|v2-each)',
   mss: 'integer(48..65495|auto)',
   establish_timeout: 'integer(1..2678400)',
   sorry_server: 'word word?',

@@ -161,7 +161,10 @@ const service = z.strictObject({
   schedulerFlags: z.array(z.enum(['fallback', 'port', 'flag-3'])).optional(),
   forwarding: forwarding.optional().describe('nat unless given'),
   tunnel: tunnel.optional(),
-  proxyProtocol: z.enum(['v1', 'v2']).optional().describe('how real servers behind fullnat hear of their clients'),
+  proxyProtocol: z
+    .enum(['v1', 'v2', 'v2-each'])
+    .optional()
+    .describe('how real servers behind fullnat hear of their clients'),
   mss: z
     .union([z.int().min(segmentSizes.least).max(segmentSizes.most), z.literal('auto')])
     .optional()
