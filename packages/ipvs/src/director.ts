@@ -9,6 +9,7 @@ import { ALTERED, type Connection, LIMITED, NO_OUTPUT, SHAKING } from './connect
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
+import { AF_INET } from './packet/address.ts';
 import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
@@ -44,7 +45,7 @@ export function director(skb: Skb): number {
 
 function journey(skb: Skb, family: Family): number {
   // Without a service of the family even packets of connections are the host's, as the kernel's hooks are gone then.
-  if (family.hasServices() === 0) return TC_ACT_UNSPEC;
+  if (family.hasServices() === 0) return withoutServices(skb, family);
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
   const protocol = ip.protocol;
@@ -94,6 +95,13 @@ function journey(skb: Skb, family: Family): number {
     }
   }
   return tailCall(skb, stages, FIRST_PACKET);
+}
+
+/** Packets of IPv4 that we put into a tunnel of IPv6 in pieces come in once more. */
+function withoutServices(skb: Skb, family: Family): number {
+  if (family.number === AF_INET) return TC_ACT_UNSPEC;
+  const ip = skb.header(family.Header, ETHERNET);
+  return ip !== null && family.isFragmented(ip) ? tailCall(skb, stages, FRAGMENT) : TC_ACT_UNSPEC;
 }
 
 const GOES_ON = 0;

@@ -2,9 +2,11 @@
  * Datagrams that tell real servers of their clients, and those that are too long for their way, between real hosts: with the
  * checksums made by the sender, and left to the network card.
  */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
+import { parseFrame } from '@ipvsd/ipvs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
 
@@ -39,6 +41,15 @@ for (const [kind, address] of [['udp4', '0.0.0.0'], ['udp6', '::']]) {
   socket.bind(5353, address, () => console.log('up'));
 }`;
 
+/** Answers with the digest of what it has received, and as much as that. */
+const ECHO = `
+const socket = require('dgram').createSocket({ type: 'udp4', reuseAddr: true });
+socket.on('message', (bytes, from) => {
+  const digest = require('crypto').createHash('sha256').update(bytes).digest('hex');
+  socket.send(digest + ' ' + 'x'.repeat(bytes.length), from.port, from.address);
+});
+socket.bind(7007);`;
+
 /** Sends datagrams of these sizes from one port, one after the other, and prints the answers. */
 const CLIENT = `
 const [address, port, own, ...sizes] = process.argv.slice(1);
@@ -63,17 +74,15 @@ interface Answer {
 
 let nextPort = 41_000;
 /** What the real server has received of each of these datagrams. */
-function ask(address: string, port: number, ...sizes: number[]): { readonly own: number; readonly answers: Answer[] } {
+function ask(address: string, port: number, ...sizes: number[]) {
   const own = nextPort++;
-  const lines = run(client, node, '-e', CLIENT, address, `${port}`, `${own}`, ...sizes.map(String));
-  const answers = lines
-    .trim()
-    .split('\n')
-    .map((line) => {
-      const [beginning = '', length = '', digest = ''] = line.split(' ');
-      return { beginning, length: Number(length), digest };
-    });
-  return { own, answers };
+  const text = run(client, node, '-e', CLIENT, address, `${port}`, `${own}`, ...sizes.map(String));
+  const lines = text.trim().split('\n');
+  const answers = lines.map((line): Answer => {
+    const [beginning = '', length = '', digest = ''] = line.split(' ');
+    return { beginning, length: Number(length), digest };
+  });
+  return { own, lines, answers };
 }
 
 function service(address: string, port: number, local: string, server: string, ...more: string[]): void {
@@ -87,6 +96,45 @@ const hex = (number: number, digits = 4): string => number.toString(16).padStart
 const header4 = (own: number, port: number): string => `${SIGNATURE}2112000cac102d02ac102d0a${hex(own)}${hex(port)}`;
 const header6 = (own: number, port: number): string =>
   `${SIGNATURE}21220024${'fd000045'.padEnd(28, '0')}0002${'fd000045'.padEnd(28, '0')}0010${hex(own)}${hex(port)}`;
+
+/** A tunnel's end as any host has it: a socket of UDP, which the kernel gives what it has put together and found right. */
+const TUNNEL_END = `
+const socket = require('dgram').createSocket('udp6');
+socket.on('message', (bytes) => console.log(bytes.toString('hex')));
+socket.bind(5555, () => console.log('up'));`;
+
+/** Lines that a process on the host prints, as they come. */
+async function listen(host: Host, script: string): Promise<string[]> {
+  const lines: string[] = [];
+  const child = host.start(node, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let rest = '';
+  child.stdout!.on('data', (text) => {
+    const parts = (rest + text).split('\n');
+    rest = parts.pop()!;
+    lines.push(...parts);
+  });
+  await waitFor(() => lines.length > 0);
+  return lines;
+}
+
+async function waitFor(is: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !is(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(is()).toBe(true);
+}
+
+const digestOf = (size: number): string => {
+  const bytes = Uint8Array.from({ length: size }, (_, i) => (i * 31 + (i >> 8)) & 255);
+  return createHash('sha256').update(bytes).digest('hex');
+};
+
+/** Sends one datagram and waits for nothing. */
+const throwOne = (address: string, port: number, size: number): void => {
+  const script = `
+    const bytes = Uint8Array.from({ length: ${size} }, (_, i) => (i * 31 + (i >> 8)) & 255);
+    const socket = require('dgram').createSocket('udp4');
+    socket.send(bytes, ${port}, '${address}', () => socket.close());`;
+  run(client, node, '-e', script);
+};
 
 describeKernel('datagrams', () => {
   beforeAll(async () => {
@@ -165,6 +213,51 @@ describeKernel('datagrams', () => {
       const bytes = seen.replace(/^.*?0x0000:/s, '0x0000:').replace(/0x[0-9a-f]{4}:|\s/g, '');
       expect(bytes).toContain(`1011000c1f08${hex(own)}ac102d02`);
       ours('ipvsd', 'set', 'uoa_mode', '0');
+    });
+
+    test('too long for a tunnel of IPv6 are split there, and the kernel at its end puts them together', async () => {
+      client.sysctl('net.ipv4.ip_no_pmtu_disc', 1);
+      const received = await listen(real, TUNNEL_END.replace('5555', `${5555 + base}`));
+      ours('ipvsadm', '-A', '-u', `${VIP4}:${base + 4}`, '-s', 'rr');
+      const tunnel = ['-i', '--tun-type', 'gue', '--tun-port', `${5555 + base}`, '--tun-csum'];
+      ours('ipvsadm', '-a', '-u', `${VIP4}:${base + 4}`, '-r', `[fd00:46::2]:${base + 4}`, ...tunnel);
+      for (const [i, size] of [100, 1472, 1472, 1440, 1473].entries()) {
+        throwOne(VIP4, base + 4, size);
+        // The last one comes in two fragments, the first of which is split.
+        await waitFor(() => received.length >= i + 2 + (size === 1473 ? 1 : 0));
+      }
+      const inner = received.slice(1).map((line) => Buffer.from(line, 'hex').subarray(4));
+      expect(inner.map(({ length }) => length).slice(0, 4)).toEqual([128, 1500, 1500, 1468]);
+      for (const packet of inner.slice(0, 4)) {
+        const frame = parseFrame(Uint8Array.from([...new Uint8Array(12), 8, 0, ...packet]));
+        expect(frame).toMatchObject({ source: CLIENT4, destination: VIP4, destinationPort: base + 4 });
+        // What is not split, and what no card has had in hand, has no checksum yet where that is left to it.
+        if (packet.length > 1000 || offload === 'off') expect(frame.valid).toBe(true);
+        expect(createHash('sha256').update(frame.payload).digest('hex')).toBe(digestOf(frame.payload.length));
+      }
+      client.sysctl('net.ipv4.ip_no_pmtu_disc', 0);
+    });
+
+    test('too long for their way under FULLNAT are split both ways', async () => {
+      client.sysctl('net.ipv4.ip_no_pmtu_disc', 1);
+      real.sysctl('net.ipv4.ip_no_pmtu_disc', 1);
+      service(VIP4, base + 5, '192.168.45.1', '192.168.45.2:7007');
+      service(VIP4, base + 6, '192.168.45.1', '192.168.45.2:5353', '--proxy-protocol', 'v2-each');
+      real.start(node, ['-e', ECHO], { stdio: ['ignore', 'ignore', 'inherit'] });
+      const sizes = [100, 1472, 1001, 1473, 4000];
+      const digests = (): string[] => ask(VIP4, base + 5, ...sizes).lines;
+      const whole = sizes.map((size) => `${digestOf(size)} ${'x'.repeat(size)}`);
+      expect(digests()).toEqual(whole);
+      // With a header a datagram of the client's own MTU is too long, on the same way.
+      expect(ask(VIP4, base + 6, 1472).answers[0]).toMatchObject({ length: 1500 });
+      run(director, 'ip', 'route', 'add', '192.168.45.2', 'dev', 'eth1', 'mtu', 'lock', '1000');
+      run(director, 'ip', 'route', 'add', CLIENT4, 'dev', 'eth0', 'mtu', 'lock', '1000');
+      // The director asks the kernel for a route once a second.
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      expect(digests()).toEqual(whole);
+      run(director, 'ip', 'route', 'del', '192.168.45.2');
+      run(director, 'ip', 'route', 'del', CLIENT4);
+      client.sysctl('net.ipv4.ip_no_pmtu_disc', 0);
     });
   });
 });

@@ -10,6 +10,7 @@ import { type Connection, connections } from '../connection/connection.ts';
 import { ANSWERED, type LocalEnd, localEnds, TELLS_NOT } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY } from '../family.ts';
+import { OUTWARDS, TOWARDS_CLIENT, TOWARDS_OUTSIDE } from '../followed.ts';
 import {
   ETHERNET,
   IPPROTO_AH,
@@ -26,6 +27,7 @@ import { now as clock } from '../settings.ts';
 import { errandOf, FULLNAT, stages, TELL, TELL_DATAGRAM } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
+import { maySplit, splitWhole } from './piece.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
 import { isAcknowledgement, isToTell } from './tell-datagram.ts';
 
@@ -75,12 +77,7 @@ function toServer(
   const protocol = c.protocol;
   if (protocol === IPPROTO_UDP && isToTell(end)) return tailCall(skb, stages, TELL_DATAGRAM);
   if (!findRoute(skb, family, server.route, server.address, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, server.route, transport, c.protocol)) {
-    // Nobody fragments it for us: it would leave with an address of ours.
-    because(REASONS.tooLong);
-    family.finish(ip, 0);
-    return answerWith(skb, family, TOO_BIG, server.route.mtu);
-  }
+  const tooLong = isTooLong(skb, server.route, transport, c.protocol);
   let plain = true;
   if (protocol === IPPROTO_TCP) {
     const tcp = skb.header(Tcp, transport);
@@ -88,7 +85,14 @@ function toServer(
     const listens = end.tells !== TELLS_NOT && end.answered !== 0 && tcp.acknowledgement === end.firstAck;
     plain = (tcp.flags & SYN) === 0 && tcp.dataOffset >>> 4 === NO_OPTIONS && !listens;
   }
+  // The host would not fragment it: it leaves with an address of ours.
+  if (tooLong && !(plain && maySplit(skb, family, ip))) {
+    because(REASONS.tooLong);
+    family.finish(ip, 0);
+    return answerWith(skb, family, TOO_BIG, server.route.mtu);
+  }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, protocol);
+  if (tooLong) return splitWhole(skb, family, transport, protocol, OUTWARDS, c.server);
   return plain ? sendTo(skb, family, server.route) : tailCall(skb, stages, TELL);
 }
 
@@ -107,12 +111,14 @@ function toOutside(
     return answerWith(skb, family, TIME_EXCEEDED, 0, 1);
   }
   if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, end.route, transport, c.protocol)) {
+  const tooLong = isTooLong(skb, end.route, transport, c.protocol);
+  if (tooLong && !maySplit(skb, family, ip)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, end.route.mtu, 1);
   }
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, c.protocol);
+  if (tooLong) return splitWhole(skb, family, transport, c.protocol, TOWARDS_OUTSIDE, c.number);
   return sendTo(skb, family, end.route);
 }
 
@@ -126,7 +132,8 @@ function toClient(
   end: LocalEnd,
 ): number {
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
-  if (isTooLong(skb, c.route, transport, c.protocol)) {
+  const tooLong = isTooLong(skb, c.route, transport, c.protocol);
+  if (tooLong && !maySplit(skb, family, ip)) {
     because(REASONS.tooLong);
     family.finish(ip, 0);
     return answerWith(skb, family, TOO_BIG, c.route.mtu);
@@ -141,5 +148,6 @@ function toClient(
     answers = (tcp.flags & (SYN | ACK)) === SYN + ACK;
   }
   rewriteBoth(skb, family, ip, ports, transport, c.virtual, c.virtualPort, c.client, c.clientPort, c.protocol);
+  if (tooLong) return splitWhole(skb, family, transport, c.protocol, TOWARDS_CLIENT, c.number);
   return answers ? tailCall(skb, stages, TELL) : sendTo(skb, family, c.route);
 }

@@ -12,6 +12,7 @@ import { type Connection, connections } from '../connection/connection.ts';
 import { ANSWERED, type LocalEnd, localEnds, TELLS_BY_OPTION, TELLS_BY_PROXY_EACH } from '../connection/local-end.ts';
 import { because, REASONS } from '../counters.ts';
 import type { Family } from '../family.ts';
+import { OUTWARDS } from '../followed.ts';
 import { beginLine, lineLength, putBeforeDatagram, writeCharacter, writeLine } from '../helper/writing.ts';
 import { AF_INET } from '../packet/address.ts';
 import { ETHERNET, IPPROTO_UDP, Ipv4, Ipv6, MAX_OFFSET, Ports, Udp } from '../packet/headers.ts';
@@ -21,6 +22,7 @@ import { now as clock, settings } from '../settings.ts';
 import { errandOf } from '../stages.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
 import { rewriteBoth } from './nat.ts';
+import { maySplit, splitWhole } from './piece.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
 import { writeAddress, writeHeader, writePort } from './tell.ts';
 
@@ -74,8 +76,9 @@ export function tellDatagram(skb: Skb, family: Family): number {
   const length = family.length(before);
   const least = family.number === AF_INET ? 0 : LEAST_6;
   const told = size !== 0 && length + size <= mtu;
-  const answered = size !== 0 && !told && !byOption && mtu >= least + size;
-  if (answered || (!told && isTooLong(skb, server.route, transport, IPPROTO_UDP))) {
+  const parted = maySplit(skb, family, before) && length + (byOption ? 0 : size) > mtu;
+  const answered = size !== 0 && !told && !byOption && !parted && mtu >= least + size;
+  if (answered || (!told && !parted && isTooLong(skb, server.route, transport, IPPROTO_UDP))) {
     because(REASONS.tooLong);
     family.finish(before, 0);
     return answerWith(skb, family, TOO_BIG, answered ? u32(mtu - size) : mtu);
@@ -84,11 +87,15 @@ export function tellDatagram(skb: Skb, family: Family): number {
   const ports = skb.header(Ports, transport);
   if (ip === null || ports === null) return because(REASONS.corrupt);
   rewriteBoth(skb, family, ip, ports, transport, end.address, end.port, c.real, c.realPort, IPPROTO_UDP);
-  if (told && (byOption ? insert(skb, family, size) : putBeforeDatagram(skb, family, transport))) {
+  if (
+    (told || (parted && !byOption && size !== 0)) &&
+    (byOption ? insert(skb, family, size) : putBeforeDatagram(skb, family, transport))
+  ) {
     if (byOption) end.answered = u8(end.answered + 1);
   } else {
     because(REASONS.untold);
   }
+  if (parted) return splitWhole(skb, family, transport, IPPROTO_UDP, OUTWARDS, c.server);
   return sendTo(skb, family, server.route);
 }
 

@@ -110,7 +110,7 @@ export const release = stages.set(
 );
 export const splitting = stages.set(
   SPLIT,
-  tcProgram('ipvsd_split', (skb) => split(skb)),
+  tcProgram('ipvsd_split', (skb) => byFamily(skb, split)),
 );
 export const altering = helpers.set(
   0,
