@@ -3,14 +3,12 @@
  * checksums made by the sender, and left to the network card.
  */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { parseFrame } from '@ipvsd/ipvs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { ours, startServer, until } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP4 = '172.16.45.10';
 const VIP6 = 'fd00:45::10';
@@ -28,7 +26,8 @@ function run(host: Host, command: string, ...args: string[]): string {
   expect([command, ...args, stderr, status]).toEqual([command, ...args, '', 0]);
   return stdout;
 }
-const ours = (name: string, ...args: string[]): string => run(director, node, bundle(name), ...args);
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
+const set = (name: string, value: string): string => ours(director, 'ipvsd', 'set', name, value);
 
 /** Says what it has received, and how much of it. */
 const SERVER = `
@@ -87,9 +86,9 @@ function ask(address: string, port: number, ...sizes: number[]) {
 
 function service(address: string, port: number, local: string, server: string, ...more: string[]): void {
   const at = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-  ours('ipvsadm', '-A', '-u', at, '-s', 'rr', ...more);
-  ours('ipvsadm', '-P', '-u', at, '-z', local);
-  ours('ipvsadm', '-a', '-u', at, '-r', server, '--fullnat');
+  ipvsadm('-A', '-u', at, '-s', 'rr', ...more);
+  ipvsadm('-P', '-u', at, '-z', local);
+  ipvsadm('-a', '-u', at, '-r', server, '--fullnat');
 }
 
 const hex = (number: number, digits = 4): string => number.toString(16).padStart(digits, '0');
@@ -113,13 +112,8 @@ async function listen(host: Host, script: string): Promise<string[]> {
     rest = parts.pop()!;
     lines.push(...parts);
   });
-  await waitFor(() => lines.length > 0);
+  await until('the first line', () => lines.length > 0);
   return lines;
-}
-
-async function waitFor(is: () => boolean): Promise<void> {
-  for (let i = 0; i < 200 && !is(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(is()).toBe(true);
 }
 
 const digestOf = (size: number): string => {
@@ -138,8 +132,6 @@ const throwOne = (address: string, port: number, size: number): void => {
 
 describeKernel('datagrams', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-dgram'));
     client = cluster.host('client');
     director = cluster.host('director');
@@ -153,8 +145,7 @@ describeKernel('datagrams', () => {
     });
     director.sysctl('net.ipv4.ip_forward', 1);
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
-    const server = real.start(node, ['-e', SERVER], { stdio: ['ignore', 'pipe', 'inherit'] });
-    await new Promise((resolve) => server.stdout!.once('data', resolve));
+    await startServer(real, ['-e', SERVER]);
   });
 
   afterAll(() => cluster?.remove());
@@ -190,14 +181,14 @@ describeKernel('datagrams', () => {
     });
 
     test('say it by an option of IPv4, which any host reads past', () => {
-      ours('ipvsd', 'set', 'uoa_mode', '1');
+      set('uoa_mode', '1');
       service(VIP4, base + 2, '192.168.45.1', '192.168.45.2:5353');
       const { answers } = ask(VIP4, base + 2, 10, 11, 12, 13);
       expect(answers.map(({ length }) => length)).toEqual([10, 11, 12, 13]);
     });
 
     test('say it by a header of its own, which needs a module', async () => {
-      ours('ipvsd', 'set', 'uoa_mode', '2');
+      set('uoa_mode', '2');
       const dump = real.start('tcpdump', ['-i', 'eth0', '-n', '-x', '-l', '-c', '3', 'proto 248'], {
         stdio: ['ignore', 'pipe', 'pipe'],
       });
@@ -212,19 +203,19 @@ describeKernel('datagrams', () => {
       expect(answers.map(({ length }) => length)).toEqual([10]);
       const bytes = seen.replace(/^.*?0x0000:/s, '0x0000:').replace(/0x[0-9a-f]{4}:|\s/g, '');
       expect(bytes).toContain(`1011000c1f08${hex(own)}ac102d02`);
-      ours('ipvsd', 'set', 'uoa_mode', '0');
+      set('uoa_mode', '0');
     });
 
     test('too long for a tunnel of IPv6 are split there, and the kernel at its end puts them together', async () => {
       client.sysctl('net.ipv4.ip_no_pmtu_disc', 1);
       const received = await listen(real, TUNNEL_END.replace('5555', `${5555 + base}`));
-      ours('ipvsadm', '-A', '-u', `${VIP4}:${base + 4}`, '-s', 'rr');
+      ipvsadm('-A', '-u', `${VIP4}:${base + 4}`, '-s', 'rr');
       const tunnel = ['-i', '--tun-type', 'gue', '--tun-port', `${5555 + base}`, '--tun-csum'];
-      ours('ipvsadm', '-a', '-u', `${VIP4}:${base + 4}`, '-r', `[fd00:46::2]:${base + 4}`, ...tunnel);
+      ipvsadm('-a', '-u', `${VIP4}:${base + 4}`, '-r', `[fd00:46::2]:${base + 4}`, ...tunnel);
       for (const [i, size] of [100, 1472, 1472, 1440, 1473].entries()) {
         throwOne(VIP4, base + 4, size);
         // The last one comes in two fragments, the first of which is split.
-        await waitFor(() => received.length >= i + 2 + (size === 1473 ? 1 : 0));
+        await until(`datagram ${i}`, () => received.length >= i + 2 + (size === 1473 ? 1 : 0));
       }
       const inner = received.slice(1).map((line) => Buffer.from(line, 'hex').subarray(4));
       expect(inner.map(({ length }) => length).slice(0, 4)).toEqual([128, 1500, 1500, 1468]);
