@@ -45,7 +45,9 @@ function begin(ends: Ends, segmentSize: SegmentSize, forwarding: ForwardingMetho
   bench.execute({ kind: 'setSysctl', name: 'toa_option', value: '0' });
 }
 
-type Segment = Partial<Pick<TcpInit, 'flags' | 'options' | 'sourcePort' | 'sequence' | 'payload'>>;
+type Segment = Partial<Pick<TcpInit, 'flags' | 'sourcePort' | 'sequence' | 'payload'>> & {
+  readonly options?: readonly number[];
+};
 
 function receive(frame: Uint8Array): Uint8Array {
   const skb = new NodeSkb(frame);
