@@ -2,6 +2,7 @@
  * The stage of GRE: packets of calls that the helper of PPTP expects (RFC 2637 4.1). All else that GRE carries is the host's.
  */
 import { assign, be16, htons, raw, type Skb, stack, struct, TC_ACT_UNSPEC, u32 } from '@ipvsd/bpf';
+import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
@@ -29,11 +30,11 @@ export function call(skb: Skb, family: Family): number {
   const tuple = stack(family.Tuple, { destinationPort: gre.call, protocol: IPPROTO_GRE });
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
-  const flow = family.flows.lookup(tuple);
-  if (flow === null) return TC_ACT_UNSPEC;
-  const direction = flow.direction;
+  const flow = findFlow(family, tuple);
+  if (flow === NO_FLOW) return TC_ACT_UNSPEC;
+  const direction = directionOf(flow);
   const now = clock();
-  const c = connectionAt(flow.connection, now);
+  const c = connectionAt(numberOf(flow), now);
   if (c === null) return TC_ACT_UNSPEC;
   if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);
   return reply(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);

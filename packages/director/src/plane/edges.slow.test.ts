@@ -95,7 +95,7 @@ describeKernel('what is told and what is split', () => {
         const end = { address: SITES[family].real(0), port };
         worlds.execute({ kind: 'addServer', service: id, server: end, settings: serverSettings(1, server) });
       }
-    });
+    }, 60_000);
   });
 
   afterAll(() => worlds?.remove());
