@@ -95,8 +95,8 @@ describeKernel('what is told and what is split', () => {
         const end = { address: SITES[family].real(0), port };
         worlds.execute({ kind: 'addServer', service: id, server: end, settings: serverSettings(1, server) });
       }
-    }, 60_000);
-  });
+    });
+  }, 60_000);
 
   afterAll(() => worlds?.remove());
 
