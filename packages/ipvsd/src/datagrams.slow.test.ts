@@ -195,7 +195,7 @@ describeKernel('datagrams', () => {
       await new Promise((resolve) => dump.stderr!.once('data', resolve));
       let seen = '';
       dump.stdout!.on('data', (text) => (seen += text));
-      const ended = new Promise((resolve) => dump.once('exit', resolve));
+      const ended = new Promise((resolve) => dump.once('close', resolve));
       service(VIP4, base + 3, '192.168.45.1', '192.168.45.2:5353');
       const { own, answers } = ask(VIP4, base + 3, 10);
       await ended;
