@@ -40,6 +40,17 @@ export function expect(control: u32, wanted: Opening, realPort: be16): u32 {
   return makeExpected(c, control, wanted, realPort);
 }
 
+/**
+ * What `control` expects by these ports, and nobody has come for, is expected no more.
+ * @subprog
+ */
+export function expectNoMore(control: u32, wanted: Opening): void {
+  const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
+  const there = connections.at(known);
+  if (known >= TABLE_FULL || there === null) return;
+  if (there.controller === u32(control + 1) && (there.flags & UNKNOWN_PORT) !== 0) expire(there, known);
+}
+
 function find(family: Family, wanted: Opening): u32 {
   const key = stack(family.Tuple, {
     sourcePort: sourceOf(wanted.protocol, wanted.clientPort),

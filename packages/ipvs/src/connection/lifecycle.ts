@@ -47,21 +47,44 @@ export function enter(c: Connection, index: u32): boolean {
 
 function enterIn(family: Family, c: Connection, index: u32): boolean {
   const template = (c.flags & TEMPLATE) !== 0;
-  const key = stack(family.Tuple);
-  tupleOfRequests(family, key, c);
-  if (!enterFlow(family, key, flowOf(index, REQUEST))) return false;
+  if ((c.flags & SUPERSEDED) === 0 && !enterRequests(family, c, index)) return false;
   // Under FULLNAT replies find it already: that is how it took its local port.
   if (!template && (c.flags & METHOD_MASK) !== METHOD_FULLNAT) {
     const back = stack(family.Tuple);
     tupleOfReplies(family, back, c);
     // Where two virtual services lead one client port to one real server, the newest connection gets the replies.
     if (!redirectFlow(family, back, flowOf(index, REPLY))) {
-      leaveFlow(family, key, flowOf(index, REQUEST));
+      leaveRequests(family, c, index);
       return false;
     }
   }
   c.flags = u32(c.flags | HASHED);
   return true;
+}
+
+/** The client's packets find it. False where they find another. */
+export function enterRequests(family: Family, c: Connection, index: u32): boolean {
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  return enterFlow(family, key, flowOf(index, REQUEST));
+}
+
+/** The client's packets do not find it; replies do. */
+export function leaveRequests(family: Family, c: Connection, index: u32): void {
+  if ((c.flags & SUPERSEDED) !== 0) return;
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  leaveFlow(family, key, flowOf(index, REQUEST));
+}
+
+/** What a client's packet of it says, or for a template what finds it. */
+export function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c: Connection): void {
+  key.sourcePort = sourceOf(c.protocol, c.clientPort);
+  key.destinationPort = c.virtualPort;
+  key.protocol = c.protocol;
+  key.kind = (c.flags & TEMPLATE) !== 0 ? OF_TEMPLATE : OF_PACKETS;
+  family.narrow(key.source, c.client);
+  family.narrow(key.destination, c.virtual);
 }
 
 /**
@@ -77,11 +100,7 @@ export function leave(c: Connection, index: u32): void {
 }
 
 function leaveFrom(family: Family, c: Connection, index: u32): void {
-  if ((c.flags & SUPERSEDED) === 0) {
-    const key = stack(family.Tuple);
-    tupleOfRequests(family, key, c);
-    leaveFlow(family, key, flowOf(index, REQUEST));
-  }
+  leaveRequests(family, c, index);
   if ((c.flags & TEMPLATE) === 0) forgetReplies(family, c, index);
 }
 
@@ -96,16 +115,6 @@ function forgetReplies(family: Family, c: Connection, index: u32): void {
     back.destinationPort = end.port;
   }
   leaveFlow(family, back, flowOf(index, REPLY));
-}
-
-/** What a client's packet bears, or what a template is found by. */
-function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c: Connection): void {
-  key.sourcePort = sourceOf(c.protocol, c.clientPort);
-  key.destinationPort = c.virtualPort;
-  key.protocol = c.protocol;
-  key.kind = (c.flags & TEMPLATE) !== 0 ? OF_TEMPLATE : OF_PACKETS;
-  family.narrow(key.source, c.client);
-  family.narrow(key.destination, c.virtual);
 }
 
 /** A reply bears the real server's address where NAT is to change it, the virtual service's own otherwise. */
