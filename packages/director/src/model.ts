@@ -41,6 +41,14 @@ export interface IdleRule {
   readonly reset: boolean;
 }
 
+/** `v2-each`, of UDP: before each datagram, and not only until the real server answers. */
+export type ProxyProtocol = 'v1' | 'v2' | 'v2-each';
+
+export type SegmentSize = number | 'auto';
+
+/** What TCP has to take at least, by the kernel's default (tcp_min_snd_mss), and what an IPv4 packet can carry. */
+export const segmentSizes = { least: 48, most: 65_495 } as const;
+
 export interface ServiceSettings {
   readonly scheduler: string;
   readonly schedulerFlags: number;
@@ -48,10 +56,12 @@ export interface ServiceSettings {
   readonly persistenceEngine: string | null;
   /** Every packet is scheduled afresh and no connection is kept: UDP and firewall marks only. */
   readonly onePacket: boolean;
-  /** How real servers behind FULLNAT hear who a TCP client is. Absent: by an option (TOA), where `toa_option` has one. */
-  readonly proxyProtocol?: 'v1' | 'v2';
+  /** How real servers behind FULLNAT hear who a client is. Absent: by TOA and UOA, where `toa_option` and `uoa_mode` say so. */
+  readonly proxyProtocol?: ProxyProtocol;
   /** Absent: as for all services, and nobody is told. */
   readonly idle?: IdleRule;
+  /** The largest segment of its TCP connections in bytes, or what fits on the way. Absent: as their ends say. */
+  readonly segmentSize?: SegmentSize;
 }
 
 export interface VirtualService extends ServiceSettings {

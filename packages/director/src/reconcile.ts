@@ -99,8 +99,9 @@ function reconcileSettings(wanted: ServiceTable, actual: ServiceTable): Step[] {
 }
 
 export function settingsOf(service: VirtualService): ServiceSettings {
-  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, proxyProtocol, idle } = service;
-  const more = { ...(proxyProtocol && { proxyProtocol }), ...(idle && { idle }) };
+  const { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket } = service;
+  const { proxyProtocol, idle, segmentSize } = service;
+  const more = { ...(proxyProtocol && { proxyProtocol }), ...(idle && { idle }), ...(segmentSize && { segmentSize }) };
   return { scheduler, schedulerFlags, persistence, persistenceEngine, onePacket, ...more };
 }
 

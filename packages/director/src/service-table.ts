@@ -14,14 +14,17 @@ import {
   type IdleRule,
   mayCross,
   noFigures,
+  type ProxyProtocol,
   type RealServer,
   type RealServerSettings,
   realServerKey,
+  type SegmentSize,
   type ServiceId,
   type ServiceSettings,
   type SyncDaemon,
   type SyncDaemonSettings,
   type SyncRole,
+  segmentSizes,
   serviceKey,
   type Timeouts,
   type VirtualService,
@@ -134,7 +137,7 @@ export class TableDraft {
     }
     if (error) return error;
     // Replaced whole: what is left out is no longer so.
-    const { idle: _, proxyProtocol: __, ...rest } = draft.service;
+    const { idle: _, proxyProtocol: __, segmentSize: ___, ...rest } = draft.service;
     draft.service = { ...rest, ...command.settings };
     return undefined;
   }
@@ -150,11 +153,9 @@ export class TableDraft {
     if (id.family === 'ipv6' && persistence && (persistence.netmask < 1 || persistence.netmask > 128)) {
       return refuse('EINVAL', verb, id, `prefix length is ${persistence.netmask}, must be 1..128`);
     }
-    if (settings.proxyProtocol !== undefined && id.kind === 'address' && id.protocol !== 'tcp') {
-      const reason = 'it has the PROXY protocol, which only TCP has here';
-      return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${reason}`, true);
-    }
-    return this.#checkIdle(verb, id, settings.idle);
+    const wrong = wrongWithProxy(id, settings.proxyProtocol);
+    if (wrong) return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${wrong}`, true);
+    return this.#checkIdle(verb, id, settings.idle) ?? checkSegmentSize(verb, id, settings.segmentSize);
   }
 
   #checkIdle(verb: string, id: ServiceId, idle: IdleRule | undefined): DirectorError | undefined {
@@ -334,6 +335,28 @@ function checkNumbers({
   if (lower > upper) return wrong('ERANGE', `lower threshold is ${lower}, must be <= ${upper}, the upper`);
   if (upper > 0x7fffffff) return wrong('EINVAL', `upper threshold is ${upper}, must be < 2^31`);
   if (forwarding === 'tunnel' && tunnel.type === 'gue' && tunnel.port === 0) return wrong('EINVAL', 'GUE needs a port');
+  return undefined;
+}
+
+function wrongWithProxy(id: ServiceId, version: ProxyProtocol | undefined): string | undefined {
+  if (version === undefined || id.kind === 'fwmark') return undefined;
+  if (id.protocol === 'sctp') return 'it has the PROXY protocol, which SCTP cannot have';
+  if (id.protocol === 'udp' && version === 'v1')
+    return 'the PROXY protocol v1 has no word for UDP, must be v2 or v2-each';
+  if (id.protocol === 'tcp' && version === 'v2-each') return 'the PROXY protocol v2-each is for UDP, must be v1 or v2';
+  return undefined;
+}
+
+function checkSegmentSize(verb: string, id: ServiceId, size: SegmentSize | undefined): DirectorError | undefined {
+  if (size === undefined) return undefined;
+  const { least, most } = segmentSizes;
+  if (size !== 'auto' && !(Number.isInteger(size) && size >= least && size <= most)) {
+    return refuse('EINVAL', verb, id, `segments are of ${size} bytes at most, must be ${least}..${most} or auto`);
+  }
+  if (id.kind === 'address' && id.protocol !== 'tcp') {
+    const reason = 'it limits segments, which only TCP has, must be a service of TCP';
+    return new DirectorError('EINVAL', `Cannot ${verb} virtual service ${serviceKey(id)}: ${reason}`, true);
+  }
   return undefined;
 }
 

@@ -211,6 +211,10 @@ const own: Readonly<Record<string, Sysctl>> = {
     experimentalOption,
     "Kind of the TCP option that tells real servers behind FULLNAT their client's address and port; 0: they are not told.",
   ),
+  uoa_mode: ours(
+    between('0', 0, 2),
+    "How UDP's real servers behind FULLNAT are told their client's address and port (UOA): 1 by an option of IPv4, 2 by a header of IP protocol 248, which they need a module for; 0: not.",
+  ),
 };
 
 const ofHelpers = HELPERS.map(({ name, ports: initial, helps }): [string, Sysctl] => [

@@ -6,7 +6,7 @@
  * here and in the fast path.
  */
 import { type Skb, tailCall, type u32 } from '@ipvsd/bpf';
-import { ADJUSTED, type Connection, connections, HELPER_MASK, HELPER_SHIFT } from './connection/connection.ts';
+import { ADJUSTED, type Connection, connections, HELPER_MASK, HELPER_SHIFT, SHAKING } from './connection/connection.ts';
 import { endOnce, isOnce } from './connection/once.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
@@ -19,7 +19,7 @@ import { ESTABLISHED } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
 import { now as clock } from './settings.ts';
-import { errandOf, helpers } from './stages.ts';
+import { errandOf, HANDSHAKE, helpers, stages } from './stages.ts';
 
 /** Where a packet of a known connection goes on: any but those of the fast path, which have none of the flags ALTERED. */
 export function toAltered(skb: Skb, c: Connection, direction: u32): number {
@@ -27,6 +27,7 @@ export function toAltered(skb: Skb, c: Connection, direction: u32): number {
   if (errand === null) return because(REASONS.corrupt);
   errand.connection = c.number;
   errand.direction = direction;
+  if ((c.flags & SHAKING) !== 0) return tailCall(skb, stages, HANDSHAKE);
   return tailCall(skb, helpers, (c.flags & HELPER_MASK) >>> HELPER_SHIFT);
 }
 

@@ -97,7 +97,12 @@ export const REASONS = {
   untold: reason(
     'pass',
     'untold',
-    "A segment under FULLNAT went on without its client's address (TOA, PROXY protocol): it or the way has no room, or it is a large one that is cut later.",
+    "A packet under FULLNAT went on without its client's address (TOA, UOA, PROXY protocol): it or the way has no room, it is a fragment, or a large one that is cut later.",
+  ),
+  acknowledged: reason(
+    'drop',
+    'acknowledged',
+    "An empty datagram by which a real server's module says that it was told of its client (UOA); the client has not asked for it.",
   ),
   unmasqueraded: reason(
     'drop',

@@ -3,13 +3,14 @@
  *
  * A packet that is none of ours leaves here untouched (TC_ACT_UNSPEC) and goes on to the host.
  */
-import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
+import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, type Connection, NO_OUTPUT } from './connection/connection.ts';
+import { ALTERED, type Connection, LIMITED, NO_OUTPUT, SHAKING } from './connection/connection.ts';
 import { directionOf, findFlowFast, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
+import { AF_INET } from './packet/address.ts';
 import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
@@ -45,7 +46,7 @@ export function director(skb: Skb): number {
 
 function journey(skb: Skb, family: Family): number {
   // Without a service of the family even packets of connections are the host's, as the kernel's hooks are gone then.
-  if (family.hasServices() === 0) return TC_ACT_UNSPEC;
+  if (family.hasServices() === 0) return withoutServices(skb, family);
   const ip = skb.header(family.Header, ETHERNET);
   if (ip === null) return because(REASONS.truncated);
   const protocol = ip.protocol;
@@ -81,14 +82,13 @@ function journey(skb: Skb, family: Family): number {
     const now = clock();
     const c = connectionAt(index, now);
     if (c !== null) {
-      const plain = (c.flags & ALTERED) === 0;
       if (directionOf(flow) !== REQUEST) {
-        if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
+        if ((c.flags & ALTERED) === 0) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REPLY);
       }
       const fate = fateOf(c, event);
       if (fate === GOES_ON) {
-        if (plain) return request(skb, family, ip, ports, transport, c, event, protocol, now);
+        if ((c.flags & ALTERED) === 0) return request(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REQUEST);
       }
       if (fate === FINISHED) expireSoon(c, index);
@@ -96,6 +96,13 @@ function journey(skb: Skb, family: Family): number {
     }
   }
   return tailCall(skb, stages, FIRST_PACKET);
+}
+
+/** Packets of IPv4 that we put into a tunnel of IPv6 in pieces come in once more. */
+function withoutServices(skb: Skb, family: Family): number {
+  if (family.number === AF_INET) return TC_ACT_UNSPEC;
+  const ip = skb.header(family.Header, ETHERNET);
+  return ip !== null && family.isFragmented(ip) ? tailCall(skb, stages, FRAGMENT) : TC_ACT_UNSPEC;
 }
 
 const GOES_ON = 0;
@@ -108,7 +115,10 @@ const FORSAKEN = 2;
 function fateOf(c: Connection, event: u32): u32 {
   if (c.controls !== 0) return GOES_ON;
   const first = isFirst(c.protocol, event);
-  if (first && isFinished(c)) return FINISHED;
+  if (first) {
+    if (isFinished(c)) return FINISHED;
+    if ((c.flags & LIMITED) !== 0) c.flags = u32(c.flags | SHAKING);
+  }
   if (settings.only.expireNoDestination === 0) return GOES_ON;
   const server = servers.at(c.server);
   if (server === null) return GOES_ON;

@@ -14,6 +14,11 @@ export const followed = lruHashMap('fragments', FragmentKey, FollowedFlow, { max
 
 /** Its fragments are the host's: the first was of no connection. Beside REQUEST and REPLY. */
 export const HOST = 2;
-/** They are pieces of a packet in one of our tunnels, and its `connection` is the number of the real server. */
+/**
+ * From here on they are pieces that we made: for a real server, whose number is the entry's `connection`; for the client of that
+ * connection; for whom a masqueraded host's connection of that number leads to.
+ */
 export const OUTWARDS = 3;
+export const TOWARDS_CLIENT = 4;
+export const TOWARDS_OUTSIDE = 5;
 export const NOBODY = 0xffff_ffff;

@@ -5,7 +5,18 @@
  *
  * The tables are of limited size and forget what was not used for longest.
  */
-import { ANY, assign, lruHashMap, type Skb, stack, struct, tailCall, u32, type ViewOf } from '@ipvsd/bpf';
+import {
+  ANY,
+  assign,
+  lruHashMap,
+  type Skb,
+  stack,
+  struct,
+  TC_ACT_UNSPEC,
+  tailCall,
+  u32,
+  type ViewOf,
+} from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { type Connection, isNat64, METHOD_MASK } from './connection/connection.ts';
 import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
@@ -13,12 +24,12 @@ import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REPLY, REQUEST } from './family.ts';
-import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS } from './followed.ts';
+import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS, TOWARDS_CLIENT, TOWARDS_OUTSIDE } from './followed.ts';
 import { enterTunnel } from './forward/forward.ts';
 import { enterFullnat } from './forward/fullnat.ts';
 import { DESTINATION, type Side, SOURCE } from './forward/nat.ts';
+import { sendPiece } from './forward/piece.ts';
 import { findRoute, isLocal, sendTo } from './forward/route.ts';
-import { sendPiece } from './forward/split.ts';
 import { describe, endOf, FIRST, FRAGMENT_AGE, FragmentKey, LATER, NOT_OURS } from './fragment-key.ts';
 import { isAwaited, release, waitFor } from './fragment-order.ts';
 import { Address6, AF_INET } from './packet/address.ts';
@@ -31,6 +42,7 @@ import {
   METHOD_LOCAL,
   METHOD_MASQ,
   METHOD_TUNNEL,
+  type Route,
   SERVER_AVAILABLE,
   servers,
 } from './service/service.ts';
@@ -52,6 +64,7 @@ export function fragment(skb: Skb, family: Family): number {
   if (kind === NOT_OURS) return because(REASONS.fragment);
   const now = clock();
   const offset = key.offset;
+  if (family.hasServices() === 0) return sendOwnPiece(skb, key);
   const end = endOf(skb, family, offset);
   key.offset = 0;
   if (kind === FIRST) {
@@ -63,7 +76,7 @@ export function fragment(skb: Skb, family: Family): number {
       return kind === LATER ? waitIfOurs(skb, family, key, offset, now) : because(REASONS.fragment);
     }
     if (known.direction === HOST) return because(REASONS.fragment);
-    if (known.direction === OUTWARDS) return sendPiece(skb, known.connection);
+    if (known.direction >= OUTWARDS) return sendPiece(skb, known.direction, known.connection);
     if (offset > known.next) return waitIfOurs(skb, family, key, offset, now);
     // One that is here already goes the same way once more.
     if (offset === known.next) known.next = end;
@@ -71,6 +84,14 @@ export function fragment(skb: Skb, family: Family): number {
   key.offset = end;
   if (isAwaited(key)) return tailCall(skb, stages, RELEASE);
   return tailCall(skb, stages, kind === FIRST ? FIRST_FRAGMENT : LATER_FRAGMENT);
+}
+
+/** Without services of the family only what we made in it ourselves is ours: packets in tunnels of the other family. */
+function sendOwnPiece(skb: Skb, key: FragmentKey): number {
+  key.offset = 0;
+  const known = followed.lookup(key);
+  if (known === null || known.direction < OUTWARDS) return TC_ACT_UNSPEC;
+  return sendPiece(skb, known.direction, known.connection);
 }
 
 /** The stage of one for which others wait: the next of them comes in once more, behind this one. */
@@ -155,7 +176,7 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
     let changed: u32 = readdress(family, ip, SOURCE, c.virtual);
     if (fullnat) changed = fold32(changed + readdress(family, ip, DESTINATION, c.client));
     family.finish(ip, changed);
-    return sendTo(skb, family, c.route);
+    return sendFragment(skb, family, TOWARDS_CLIENT, c.number, c.route);
   }
   if (!available) return because(REASONS.serverGone);
   if (method === METHOD_LOCAL) return because(REASONS.local);
@@ -171,7 +192,13 @@ function follow(skb: Skb, family: Family, c: Connection, towardsServer: boolean)
     changed = fold32(changed + readdress(family, ip, SOURCE, end.address));
   }
   family.finish(ip, changed);
-  return sendTo(skb, family, server.route);
+  return sendFragment(skb, family, OUTWARDS, c.server, server.route);
+}
+
+/** It is split once more where the way is narrower. */
+function sendFragment(skb: Skb, family: Family, towards: u32, number: u32, route: Route): number {
+  const tooLong = family.number === AF_INET && skb.len > route.mtu + ETHERNET;
+  return tooLong ? sendPiece(skb, towards, number) : sendTo(skb, family, route);
 }
 
 /** Of a masqueraded host, or to it. */
@@ -183,11 +210,11 @@ function followOutside(skb: Skb, family: Family, c: Connection, outwards: boolea
   if (outwards) {
     if (!findRoute(skb, family, end.route, c.real, clock())) return because(REASONS.noRoute);
     family.finish(ip, readdress(family, ip, SOURCE, end.address));
-    return sendTo(skb, family, end.route);
+    return sendFragment(skb, family, TOWARDS_OUTSIDE, c.number, end.route);
   }
   if (!findRoute(skb, family, c.route, c.client, clock())) return because(REASONS.noRoute);
   family.finish(ip, readdress(family, ip, DESTINATION, c.client));
-  return sendTo(skb, family, c.route);
+  return sendFragment(skb, family, TOWARDS_CLIENT, c.number, c.route);
 }
 
 /** How the header's sum changes by it. */

@@ -115,7 +115,7 @@ export function ownTunnel(skb: Skb): number {
   if (icmp.type === UNREACHABLE && icmp.code === FRAGMENTATION_NEEDED) {
     const whole = IPV4.isWhole(sent);
     const overhead = overheadOf(server, 20);
-    const room = roomOf(server);
+    const room = roomOf(server, server.route.mtu);
     const told = room > LEAST + overhead ? room - overhead : room;
     errand.rest = htonl(u32(told));
     const now = clock();

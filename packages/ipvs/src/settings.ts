@@ -57,6 +57,8 @@ export const Settings = struct('settings', {
   markRules: u32,
   /** Kind of the TCP option that tells real servers behind FULLNAT of their clients; 0: none. */
   addressOption: u32,
+  /** How UDP's real servers behind FULLNAT hear of their clients: 0 not at all, 1 by an option of IPv4, 2 by a header of its own. */
+  datagramOption: u32,
   /** How many networks are masqueraded. */
   masquerades: u32,
   /** Local ports of FULLNAT and masquerading: the first, and how many. */

@@ -37,6 +37,10 @@ export const CALL = 19;
 /** Both ends of the packet are rewritten, and its family is another (forward/nat64.ts); ICMP errors about such a connection. */
 export const NAT64 = 20;
 export const NAT64_ERROR = 21;
+/** Handshakes whose segments are limited (forward/handshake.ts). */
+export const HANDSHAKE = 24;
+/** Datagrams under FULLNAT that tell real servers of their clients (forward/tell-datagram.ts). */
+export const TELL_DATAGRAM = 25;
 
 /** What a stage is told by the one before. Each CPU's own, as a packet is handled from end to end by one. */
 export const Errand = struct('errand', {

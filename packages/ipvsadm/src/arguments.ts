@@ -77,6 +77,7 @@ function checkService({ command, service }: Entry): void {
   const hasAddress = service.fwmark === 0;
   if (hasAddress && service.port === 0 && service.persistenceSeconds === null) throw usage.zeroPort();
   if (hasAddress && service.onePacket && service.protocol !== 'udp') throw usage.onePacketOnlyUdp();
+  if (hasAddress && service.segmentSize !== null && service.protocol !== 'tcp') throw usage.segmentSizeOnlyTcp();
   if (hasAddress && service.resetAtExpiry && service.protocol !== 'tcp') throw usage.resetOnlyTcp();
 }
 

@@ -68,6 +68,7 @@ function serviceSettings({ service }: Entry): ServiceSettings {
     persistenceEngine: persistenceEngine || null,
     onePacket,
     ...(service.proxyProtocol && { proxyProtocol: service.proxyProtocol }),
+    ...(service.segmentSize && { segmentSize: service.segmentSize }),
     ...((idle.timeoutSeconds !== 0 || idle.reset) && { idle }),
   };
 }

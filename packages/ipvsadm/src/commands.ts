@@ -45,8 +45,8 @@ export interface CommandDefinition extends Word {
   read?(entry: Entry, value: string): void;
 }
 
-const idleSettings = ['conn-timeout', 'reset-at-expiry', 'proxy-protocol'] as const;
-const serviceSettings = ['scheduler', 'persistent', 'netmask', 'ops', 'pe', 'sched-flags', ...idleSettings] as const;
+const ownSettings = ['conn-timeout', 'reset-at-expiry', 'proxy-protocol', 'mss'] as const;
+const serviceSettings = ['scheduler', 'persistent', 'netmask', 'ops', 'pe', 'sched-flags', ...ownSettings] as const;
 const tunnelSettings = ['tun-type', 'tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const;
 const serverSettings = ['forwarding-method', 'weight', 'u-threshold', 'l-threshold', ...tunnelSettings] as const;
 const daemonSettings = ['mcast-interface', 'syncid', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen'] as const;

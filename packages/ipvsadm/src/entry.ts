@@ -8,6 +8,8 @@ import {
   type ForwardingMethod,
   fullMask,
   type Protocol,
+  type ProxyProtocol,
+  type SegmentSize,
   type SyncRole,
   type Timeouts,
   type TunnelChecksum,
@@ -43,7 +45,8 @@ export interface ServiceWords {
   onePacket: boolean;
   connectionTimeoutSeconds: number;
   resetAtExpiry: boolean;
-  proxyProtocol: 'v1' | 'v2' | null;
+  proxyProtocol: ProxyProtocol | null;
+  segmentSize: SegmentSize | null;
 }
 
 export interface ServerWords {
@@ -89,6 +92,7 @@ export function newEntry(command: CommandDefinition): Entry {
       connectionTimeoutSeconds: 0,
       resetAtExpiry: false,
       proxyProtocol: null,
+      segmentSize: null,
     },
     server: {
       family: null,

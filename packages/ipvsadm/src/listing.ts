@@ -135,6 +135,7 @@ function settingsLine(name: string, { id, ...service }: VirtualService): string 
   }
   if (service.onePacket) line += ' ops';
   if (service.proxyProtocol) line += ` proxy-protocol ${service.proxyProtocol}`;
+  if (service.segmentSize) line += ` mss ${service.segmentSize}`;
   if (service.idle?.timeoutSeconds) line += ` conn-timeout ${service.idle.timeoutSeconds}`;
   return service.idle?.reset ? `${line} reset-at-expiry` : line;
 }

@@ -2,7 +2,7 @@
  * Every sentence ipvsadm says on stderr, and the exit status that goes with it. Scripts match these texts, so they are
  * the original's to the letter; a trailing blank or a doubled newline here is no slip of ours.
  */
-import type { DirectorError, ErrorCode } from '@ipvsd/director';
+import { type DirectorError, type ErrorCode, segmentSizes } from '@ipvsd/director';
 
 /**
  * The end of a command line before the director was asked. In a restore a usage error ends everything; only an option
@@ -46,6 +46,11 @@ export const usage = {
   ipv6BeforeFwmark: () => new UsageError('-6 used before -f\n'),
   zeroPort: () => new UsageError('Zero port specified for non-persistent service'),
   resetOnlyTcp: () => new UsageError('--reset-at-expiry is only for TCP virtual services'),
+  illegalSegmentSize: (value: string) => {
+    const { least, most } = segmentSizes;
+    return new UsageError(`Cannot limit segments: --mss is "${value}", must be ${least}..${most}, auto or off`);
+  },
+  segmentSizeOnlyTcp: () => new UsageError('--mss is only for TCP virtual services'),
   onePacketOnlyUdp: () => new UsageError('One-Packet Scheduling is only for UDP virtual services'),
   otherFamily: () => new UsageError('Different address family is allowed only for tunneling servers'),
   tunnelOptions: () => new UsageError('Tunnel options conflict with forward method'),

@@ -10,6 +10,7 @@ import {
   ipv4Number,
   type Protocol,
   parseAddress,
+  segmentSizes,
 } from '@ipvsd/director';
 import { readEndPoint, readHost } from './end-point.ts';
 import type { Entry } from './entry.ts';
@@ -26,7 +27,7 @@ export const optionNames = [
   ...(['sched-flags', 'mcast-group', 'mcast-port', 'mcast-ttl', 'sync-maxlen', 'tun-info', 'tun-type'] as const),
   ...(['tun-port', 'tun-nocsum', 'tun-csum', 'tun-remcsum'] as const),
   ...(['json', 'watch', 'atomic', 'complete', 'local-address', 'local-interface'] as const),
-  ...(['conn-timeout', 'reset-at-expiry', 'proxy-protocol'] as const),
+  ...(['conn-timeout', 'reset-at-expiry', 'proxy-protocol', 'mss'] as const),
 ];
 
 export type OptionName = (typeof optionNames)[number];
@@ -268,13 +269,26 @@ export const options: readonly OptionDefinition[] = [
       '',
       'proxy-protocol',
       'version',
-      'tell FULLNAT servers of clients: v1, v2 or disable',
+      'tell FULLNAT servers of clients: v1, v2, v2-each or disable',
     ),
-    values: ['v1', 'v2', 'disable'],
+    values: ['v1', 'v2', 'v2-each', 'disable'],
     ours: true,
     read: ({ service }, value) => {
-      if (value !== 'v1' && value !== 'v2' && value !== 'disable') throw usage.illegalValue('proxy-protocol version');
+      if (value !== 'v1' && value !== 'v2' && value !== 'v2-each' && value !== 'disable') {
+        throw usage.illegalValue('proxy-protocol version');
+      }
       service.proxyProtocol = value === 'disable' ? null : value;
+    },
+  },
+  {
+    ...required('mss', '', 'mss', 'bytes', 'largest segment of TCP connections: a number, auto (what fits) or off'),
+    values: ['auto', 'off'],
+    ours: true,
+    read: ({ service }, value) => {
+      const { least, most } = segmentSizes;
+      const size = value === 'auto' ? value : value === 'off' ? null : readNumber(value, least, most);
+      if (size === undefined) throw usage.illegalSegmentSize(value);
+      service.segmentSize = size;
     },
   },
   {

@@ -44,6 +44,7 @@ function settingsWords({ id, ...service }: VirtualService, { complete }: SaveOpt
   if (persistenceEngine) words += ` --pe ${persistenceEngine}`;
   if (service.onePacket) words += ' -o';
   if (service.proxyProtocol) words += ` --proxy-protocol ${service.proxyProtocol}`;
+  if (service.segmentSize) words += ` --mss ${service.segmentSize}`;
   if (service.idle?.timeoutSeconds) words += ` --conn-timeout ${service.idle.timeoutSeconds}`;
   if (service.idle?.reset) words += ' --reset-at-expiry';
   if (schedulerFlags === 0) return words;

@@ -125,6 +125,23 @@ describeKernel('real clients', () => {
       expect(hops.length).toBeLessThanOrEqual(4);
     });
 
+    test('segments are as large as the service says, as far as its handshake passes the director', async () => {
+      const { director, client, realServers } = site;
+      run(director, 'ipvsadm', '-E', '-t', `${vip}:${PORT}`, '-s', 'rr', '--mss', '1000');
+      const script = `require('net').connect(${PORT}, '${vip}', () => console.log('there'))`;
+      const child = client.start(node, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await new Promise((resolve) => child.stdout!.once('data', resolve));
+      // What each end sends at most; timestamps take twelve bytes of it.
+      const [sent = 0] = segmentSizes(client);
+      const [answered = 0] = realServers.flatMap(segmentSizes);
+      child.kill();
+      run(director, 'ipvsadm', '-E', '-t', `${vip}:${PORT}`, '-s', 'rr');
+      expect([988, 1000]).toContain(answered);
+      const passes = method === 'nat' || method === 'fullnat';
+      if (passes) expect([988, 1000]).toContain(sent);
+      else expect(sent).toBeGreaterThan(1000);
+    });
+
     test('a way that is narrower is found out by the client, and what it sends arrives', async () => {
       const { director, client } = site;
       const via = method === 'tun' ? ['via', addressOf('192.168.2.1')] : [];
@@ -173,3 +190,9 @@ describeKernel('real clients', () => {
     );
   });
 });
+
+/** Of the connections to the port of transfers that are open on the host. */
+const segmentSizes = (host: Host): number[] => {
+  const { stdout } = host.run('ss', ['-Htin', `( sport = :${PORT} or dport = :${PORT} )`]);
+  return [...stdout.matchAll(/\bmss:(\d+)/g)].map(([, size]) => Number(size));
+};

@@ -210,7 +210,7 @@ describeKernel('a real server', () => {
       await serveTransfers(real, port, [vip]);
       expect(await echo(client, vip, port, 1000, 5)).toEqual({ sent: 5, received: 5 });
       // As large as a datagram gets, nearly: in fragments, which are split again where an outer header makes them too long.
-      if (!vip.includes(':') && !to.includes(':')) {
+      if (!vip.includes(':')) {
         expect(await echo(client, vip, port, 60_000, 5)).toEqual({ sent: 5, received: 5 });
       }
     });

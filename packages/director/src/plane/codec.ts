@@ -5,6 +5,7 @@ import {
   AF_INET6,
   IDLE_RESETS,
   IDLE_SECONDS,
+  SEGMENT_THAT_FITS,
   SERVICE_ONE_PACKET,
   SERVICE_PERSISTENT,
   ServiceKey,
@@ -16,6 +17,7 @@ import {
   type ForwardingMethod,
   fullMask,
   type Protocol,
+  type ProxyProtocol,
   type ServiceId,
   type ServiceSettings,
   type Tunnel,
@@ -67,6 +69,7 @@ export function idOf(key: View<(typeof ServiceKey)['fields']>): ServiceId {
   return { kind: 'address', family, protocol, address: loadAddress(key.address, key.family), port: ntohs(key.port) };
 }
 
+const PROXY_PROTOCOLS: readonly ProxyProtocol[] = ['v1', 'v2', 'v2-each'];
 const SCHEDULER_FLAG_SHIFT = 3;
 const ENGINES = [null, 'sip'] as const;
 
@@ -89,9 +92,11 @@ export function storeSettings(
   bytes.fill(0);
   if (family === 'ipv4') bytes.set(addressBytes(ipv4FromNumber(mask)));
   else for (let bit = 0; bit < mask; bit++) bytes[bit >> 3]! |= 0x80 >> (bit & 7);
-  service.proxy = settings.proxyProtocol === undefined ? 0 : Number(settings.proxyProtocol.slice(1));
+  service.proxy = settings.proxyProtocol === undefined ? 0 : PROXY_PROTOCOLS.indexOf(settings.proxyProtocol) + 1;
   const { idle } = settings;
   service.idleRule = idle === undefined ? 0 : (idle.timeoutSeconds | (idle.reset ? IDLE_RESETS : 0)) >>> 0;
+  const { segmentSize = 0 } = settings;
+  service.segmentSize = segmentSize === 'auto' ? SEGMENT_THAT_FITS : segmentSize;
   service.engine = Math.max(0, ENGINES.indexOf(settings.persistenceEngine as 'sip' | null));
 }
 
@@ -105,9 +110,12 @@ export function loadSettings(service: StoredService, family: Family, schedulers:
     persistence: persistent ? { timeoutSeconds: service.timeout, netmask } : null,
     persistenceEngine: ENGINES[service.engine] ?? null,
     onePacket: (service.flags & SERVICE_ONE_PACKET) !== 0,
-    ...(service.proxy !== 0 && { proxyProtocol: service.proxy === 1 ? ('v1' as const) : ('v2' as const) }),
+    ...(service.proxy !== 0 && { proxyProtocol: PROXY_PROTOCOLS[service.proxy - 1]! }),
     ...(service.idleRule !== 0 && {
       idle: { timeoutSeconds: service.idleRule & IDLE_SECONDS, reset: service.idleRule >= IDLE_RESETS },
+    }),
+    ...(service.segmentSize !== 0 && {
+      segmentSize: service.segmentSize === SEGMENT_THAT_FITS ? ('auto' as const) : service.segmentSize,
     }),
   };
 }

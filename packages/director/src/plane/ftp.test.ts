@@ -183,6 +183,39 @@ describe('under FULLNAT', () => {
     session.says('server', '200 yes\r\n');
   });
 
+  test.each([
+    ['v1', 'PROXY TCP4 172.16.0.9 10.1.0.100 40000 21\r\n'],
+    ['v2', '\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\xac\x10\0\x09\x0a\x01\0\x64\x9c\x40\0\x15'],
+  ] as const)('a control connection begins with a PROXY header (%s), and what its helper changes counts behind it', (version, header) => {
+    const session = new Session(V4, [], 21, 'fullnat', version);
+    expect(session.shaken).toBe(header);
+    session.says('server', '220 Who is there?\r\n');
+    for (let i = 0; i < 3; i++) {
+      const line = `PORT 172,16,0,9,236,${190 + i}\r\n`;
+      const said = session.says('client', line);
+      expect(said).toMatch(/^PORT 10,2,0,1,(\d+),(\d+)\r\n$/);
+      expect(session.repeats('client', line)).toBe(said);
+      session.says('server', '200 As you say\r\n');
+      session.says('client', 'NOOP\r\n');
+      session.says('server', '200 yes\r\n');
+    }
+    session.says('client', 'PASV\r\n');
+    expect(session.says('server', '227 (10,2,0,11,195,83)\r\n')).toBe('227 (10,1,0,100,195,83)\r\n');
+    // Data connections begin with data, also where one before has told by a header.
+    const opened = session.packet({ from: [V4.client, 45_678], to: [V4.vip, 50_003], flags: 'S', sequence: 7 });
+    const { source, sourcePort } = opened.parsed;
+    session.packet({ from: [V4.real, 50_003], to: [source, sourcePort], flags: 'SA', acknowledgement: 8 });
+    const first = session.packet({
+      from: [V4.client, 45_678],
+      to: [V4.vip, 50_003],
+      text: 'data',
+      sequence: 8,
+      acknowledgement: 1,
+    });
+    expect(first.parsed).toMatchObject({ sequence: 8, options: new Uint8Array(0) });
+    expect(Buffer.from(first.parsed.payload).toString()).toBe('data');
+  });
+
   test('passive data connections come from the local address of the control connection', () => {
     const session = new Session(V4, [], 21, 'fullnat');
     session.says('client', 'PASV\r\n');

@@ -38,6 +38,7 @@ export function fillSettings(s: Settings, sysctls: ReadonlyMap<string, string>, 
   s.dropRate = number('am_droprate');
   const [lowest = 0, highest = 0] = sysctls.get('local_port_range')!.split('\t').map(Number);
   s.addressOption = number('toa_option');
+  s.datagramOption = number('uoa_mode');
   s.firstLocalPort = lowest;
   s.localPorts = highest - lowest + 1;
   s.localPeers = number('local_peers');

@@ -26,6 +26,7 @@ import {
   REVIVE,
   ranges,
   SCHEDULERS,
+  SegmentLimit,
   ServerOrder,
   ServiceKey,
   ServiceState,
@@ -33,6 +34,7 @@ import {
   RealServer as StoredServer,
   Service as StoredService,
   schedulerTables,
+  segmentLimits,
   serverFigures,
   server as serverProgram,
   servers,
@@ -115,6 +117,7 @@ export class StoredTable {
   readonly #trash: MapStore;
   readonly #tables: MapStore;
   readonly #locals: MapStore;
+  readonly #limits: MapStore;
   readonly #engineServers: EngineServers;
   readonly #now: () => number;
   /** When the trash that now is was begun, while a change goes on. */
@@ -134,6 +137,7 @@ export class StoredTable {
     this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
     this.#locals = plane.store(localAddresses);
+    this.#limits = plane.store(segmentLimits);
     this.#engineServers = new EngineServers(plane);
     this.#now = now;
   }
@@ -253,6 +257,7 @@ export class StoredTable {
     // Editing the service alone leaves its scheduler alone.
     if (newScheduler || !sameList || edited > 0) this.#prepare(record, numbers, newScheduler, change, allocator);
     if (wanted.localAddresses !== before?.service.localAddresses) this.#writeLocalAddresses(record, wanted);
+    this.#writeSegmentLimit(record, before?.record);
     this.#services.update(bytesOf(keyOf(wanted.id)), bytesOf(record));
     this.#engineServers.write(before?.service, wanted, numbers);
     if (before !== undefined && before.record.table !== record.table) this.#removeTable(before.record.table);
@@ -274,6 +279,12 @@ export class StoredTable {
     }
     record.locals = own;
     record.otherLocals = others;
+  }
+
+  /** Before any connection may ask for it. */
+  #writeSegmentLimit({ index, sequence, segmentSize: size }: ServiceRecord, before: ServiceRecord | undefined): void {
+    if (size === (before?.segmentSize ?? 0)) return;
+    this.#limits.update(indexKey(index), bytesOf(SegmentLimit.create({ size, sequence })));
   }
 
   #newRecord(allocator: Allocator): ServiceRecord {

@@ -2,7 +2,7 @@
 import { NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { type ParsedFrame, parseFrame, type TcpInit, tcpFrame } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { ServiceId, ServiceSettings } from '../model.ts';
+import type { ProxyProtocol, ServiceId, ServiceSettings } from '../model.ts';
 import { NodeBench, serverSettings, serviceSettings, tcpService, udpService, VIP } from '../testing/node-bench.ts';
 
 const VIP6 = '2001:db8::100';
@@ -211,7 +211,7 @@ describe('the PROXY protocol', () => {
     expect([...up(FOUR, { ...first, options: own }).options]).toEqual(Array(8).fill(1));
   });
 
-  test('is kept, changed and taken away by editing the service, and refused for UDP', () => {
+  test('is kept, changed and taken away by editing the service, and refused where it has no word', () => {
     shake(FOUR, { proxyProtocol: 'v1' });
     const kept = () => bench.director.service(tcpService)!.proxyProtocol;
     expect(kept()).toBe('v1');
@@ -221,10 +221,12 @@ describe('the PROXY protocol', () => {
     expect(kept()).toBe('v2');
     edit({});
     expect(kept()).toBeUndefined();
-    const settings = serviceSettings('rr', { proxyProtocol: 'v2' });
-    const [error] = bench.director.executeAll([{ kind: 'addService', service: udpService, settings }], {
-      atomic: true,
-    });
-    expect(error?.message).toMatch(/it has the PROXY protocol, which only TCP has here/);
+    const refused = (service: ServiceId, proxyProtocol: ProxyProtocol): string | undefined =>
+      bench.director.executeAll([{ kind: 'addService', service, settings: serviceSettings('rr', { proxyProtocol }) }], {
+        atomic: true,
+      })[0]?.message;
+    expect(refused(udpService, 'v1')).toMatch(/v1 has no word for UDP, must be v2 or v2-each/);
+    expect(refused(service6, 'v2-each')).toMatch(/v2-each is for UDP, must be v1 or v2/);
+    expect(refused({ ...udpService, protocol: 'sctp' } as ServiceId, 'v2')).toMatch(/which SCTP cannot have/);
   });
 });

@@ -2,7 +2,7 @@
 import { answerOnLink, NodeSkb, TC_ACT_REDIRECT } from '@ipvsd/bpf';
 import { MAX_CONNECTIONS, parseFrame, REASON_LIST, reasons, sweep, tcpFrame, udpFrame } from '@ipvsd/ipvs';
 import { expect } from 'vitest';
-import { type ConnectionEntry, plainTunnel, type ServiceId } from '../model.ts';
+import { type ConnectionEntry, type ProxyProtocol, plainTunnel, type ServiceId } from '../model.ts';
 import { MapDirector } from '../plane/map-director.ts';
 import { NodePlane } from '../plane/node-plane.ts';
 
@@ -29,6 +29,8 @@ export class Session {
   /** What each side has read of the other. */
   readonly heard = { client: 0, server: 0 };
   readonly port: number;
+  /** What the handshake's last segment carried at the real server. */
+  readonly shaken: string;
 
   /** Whom the real server sees as its client. */
   #seen: readonly [string, number];
@@ -38,6 +40,7 @@ export class Session {
     settings: readonly (readonly [string, string])[] = [],
     port = 21,
     forwarding: 'masq' | 'fullnat' = 'masq',
+    proxyProtocol?: ProxyProtocol,
   ) {
     this.addresses = addresses;
     this.port = port;
@@ -63,6 +66,7 @@ export class Session {
             persistence: null,
             persistenceEngine: null,
             onePacket: false,
+            ...(proxyProtocol && { proxyProtocol }),
           },
         },
         ...(forwarding === 'fullnat' ? [{ kind: 'addLocalAddress', service, address: LOCAL[family] } as const] : []),
@@ -77,7 +81,7 @@ export class Session {
     );
     this.#control('client', 'S', '');
     this.#control('server', 'SA', '');
-    this.#control('client', 'A', '');
+    this.shaken = Buffer.from(this.#control('client', 'A', '').payload).toString('latin1');
   }
 
   /** A line of the control connection: as the other side reads it. */

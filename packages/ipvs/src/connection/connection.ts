@@ -31,8 +31,13 @@ export const ADJUSTED = 0x0200_0000;
 export const HELPER_SHIFT = 28;
 export const HELPER_UNIT = 2 ** HELPER_SHIFT;
 export const HELPER_MASK = 0x7000_0000;
-/** One test for established packets: either of them takes a packet into the stage altered.ts. */
-export const ALTERED = ADJUSTED + HELPER_MASK;
+/** It has records of forward/sequence.ts. */
+export const HAS_ADJUSTMENTS = ADJUSTED + HELPER_MASK;
+/** Ours: its service limits TCP segments (forward/handshake.ts), and its handshake goes on. */
+export const LIMITED = 0x0010_0000;
+export const SHAKING = 0x0800_0000;
+/** One test for established packets: any of them takes a packet off the fast path (altered.ts). */
+export const ALTERED = HAS_ADJUSTMENTS + SHAKING;
 /** Ours: a template that a persistence engine finds (engine/engine.ts). */
 export const OF_ENGINE = 0x0080_0000;
 /** Ours: its service says how long it may be silent, and what follows then (connection/idle.ts). */

@@ -13,10 +13,10 @@ import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
 import { METHOD_FULLNAT, METHOD_MASQ, type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
 import { now as clock, exactNow, ticksOf } from '../settings.ts';
 import {
-  ALTERED,
   ASSURED,
   type Connection,
   connections,
+  HAS_ADJUSTMENTS,
   HAS_IDLE_RULE,
   HASHED,
   isNat64,
@@ -231,7 +231,7 @@ export function expire(c: Connection, index: u32): void {
   leave(c, index);
   if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
-  if ((c.flags & ALTERED) !== 0) endAdjustments(index);
+  if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
   if (c.controller !== 0) {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);

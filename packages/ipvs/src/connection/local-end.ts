@@ -38,8 +38,9 @@ import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
 export const LocalEnd = struct('local_end', {
   address: Address6,
   port: be16,
-  /** How the real server is told of the client (forward/tell.ts), and whether it has answered the client's SYN. */
+  /** How the real server is told of the client (forward/tell.ts, forward/tell-datagram.ts). */
   tells: u8,
+  /** TCP: whether it has answered the client's SYN. UDP: how many datagrams have told it, or ANSWERED. */
   answered: u8,
   /** What the client acknowledges until the real server has said more, and where its first byte is, as the real server counts. */
   firstAck: be32,
@@ -51,6 +52,9 @@ export const TELLS_NOT = 0;
 export const TELLS_BY_OPTION = 1;
 export const TELLS_BY_PROXY_1 = 2;
 export const TELLS_BY_PROXY_2 = 3;
+/** UDP: before each datagram, and not only until the real server answers. */
+export const TELLS_BY_PROXY_EACH = 4;
+export const ANSWERED = 255;
 export type LocalEnd = ViewOf<typeof LocalEnd>;
 
 /** By the connection's number. Beside the table and not in it: NAT shall not carry it through the caches. */

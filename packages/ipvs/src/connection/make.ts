@@ -22,13 +22,14 @@ import { now as clock, settings, ticksOf } from '../settings.ts';
 import { takeNumber } from './calls.ts';
 import {
   ADJUSTED,
-  ALTERED,
   ASSURED,
   type Connection,
   connections,
+  HAS_ADJUSTMENTS,
   HAS_IDLE_RULE,
   HELPER_UNIT,
   INACTIVE,
+  LIMITED,
   METHOD_MASK,
   NO_CLIENT_PORT,
   NO_OUTPUT,
@@ -38,6 +39,7 @@ import {
   OTHER_FAMILY,
   population,
   returnSlot,
+  SHAKING,
   SUPERSEDED,
   TEMPLATE,
   takeSlot,
@@ -52,6 +54,8 @@ import {
   PROBES,
   TELLS_BY_OPTION,
   TELLS_BY_PROXY_1,
+  TELLS_BY_PROXY_2,
+  TELLS_BY_PROXY_EACH,
   TELLS_NOT,
   takeLocalEnd,
   takePort,
@@ -75,19 +79,20 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   // What helpers write is of the packet's own family.
   const readable = (method === METHOD_MASQ || fullnat) && !once && server.family === opening.family;
   const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
-  const tells: u32 = fullnat && opening.protocol === IPPROTO_TCP ? wayToTell(service, helped) : TELLS_NOT;
-  const proxied = tells >= TELLS_BY_PROXY_1;
+  const tells: u32 = fullnat ? wayToTell(service, opening.protocol) : TELLS_NOT;
+  const proxied = tells >= TELLS_BY_PROXY_1 && opening.protocol === IPPROTO_TCP;
   const index = fill(
     opening,
     chosen,
     port,
-    (proxied ? ADJUSTED : 0) +
+    (proxied && helped === 0 ? ADJUSTED : 0) +
       method +
       INACTIVE +
       unseen +
       familyOf(server, opening) +
       (once ? ONE_PACKET : 0) +
-      flagsOfHelper(helped, opening),
+      flagsOfHelper(helped, opening) +
+      flagsOfLimit(service.segmentSize, opening.protocol),
     INITIAL_TIMEOUT,
     isAssured(controller),
   );
@@ -109,7 +114,10 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       return refused;
     }
     const end = localEnds.at(index);
-    if (end !== null) end.tells = u8(tells & 3);
+    if (end !== null) {
+      end.tells = u8(tells & 7);
+      end.answered = 0;
+    }
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
   if (!once && !enter(c, index)) return giveUp(c, index);
@@ -123,15 +131,26 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   return index;
 }
 
-/** How a real server is told of its client: as the service says, else by the option. A helper's own lines cannot wait for a header. */
-function wayToTell(service: Service, helped: u32): u32 {
-  if (service.proxy !== 0) return helped === 0 ? u32(service.proxy + TELLS_BY_OPTION) : TELLS_NOT;
-  return settings.only.addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+/** How a real server is told of its client: as the service says, else by the protocol's option. */
+function wayToTell(service: Service, protocol: u32): u32 {
+  const version = service.proxy;
+  const { addressOption, datagramOption } = settings.only;
+  if (protocol === IPPROTO_TCP) {
+    if (version === 0) return addressOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+    return version === 1 ? TELLS_BY_PROXY_1 : TELLS_BY_PROXY_2;
+  }
+  if (protocol !== IPPROTO_UDP) return TELLS_NOT;
+  if (version === 0) return datagramOption !== 0 ? TELLS_BY_OPTION : TELLS_NOT;
+  // Version 1 has no word for UDP.
+  return version === 1 ? TELLS_NOT : version === 2 ? TELLS_BY_PROXY_2 : TELLS_BY_PROXY_EACH;
 }
 
 /** A helper may change the length of what TCP carries. */
 const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
   (helper & 7) * HELPER_UNIT + (helper !== 0 && opening.protocol === IPPROTO_TCP ? ADJUSTED : 0);
+
+const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
+  limit !== 0 && protocol === IPPROTO_TCP ? LIMITED + SHAKING : 0;
 
 /**
  * A connection that goes where its packets say (cache_bypass).
@@ -206,7 +225,8 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   // Calls may have the number 0. The client finds one when it is answered (calls.ts).
   const lacks: u32 = wanted.protocol === IPPROTO_GRE ? SUPERSEDED : unknown;
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
-  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + lacks, INITIAL_TIMEOUT, true);
+  const limit = flagsOfLimit(c.flags & LIMITED, wanted.protocol);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + lacks + limit, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
@@ -231,6 +251,9 @@ function takePortBeside(made: Connection, c: Connection): boolean {
   if (own === null || control === null) return false;
   assign(own.address, control.address);
   own.route.ifindex = 0;
+  // A data connection has no header: who waits there knows whom for.
+  own.tells = made.protocol === IPPROTO_TCP && control.tells === TELLS_BY_OPTION ? TELLS_BY_OPTION : TELLS_NOT;
+  own.answered = 0;
   if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
     own.port = control.port;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
@@ -287,7 +310,7 @@ function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u3
 function giveUp(c: Connection, index: u32): u32 {
   returnLocalPort(c, index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
-  if ((c.flags & ALTERED) !== 0) endAdjustments(index);
+  if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
   c.alive = 0;
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -4,14 +4,15 @@ import { type Connection, METHOD_MASK } from '../connection/connection.ts';
 import { endOnce } from '../connection/once.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REQUEST } from '../family.ts';
+import { OUTWARDS } from '../followed.ts';
 import type { Ipv4, Ports } from '../packet/headers.ts';
 import { METHOD_FULLNAT, METHOD_LOCAL, METHOD_MASQ, METHOD_ROUTE, type RealServer } from '../service/service.ts';
 import { errandOf, stages, TUNNEL } from '../stages.ts';
 import { answerWith, TIME_EXCEEDED, TOO_BIG } from './answer.ts';
 import { enterFullnat } from './fullnat.ts';
 import { DESTINATION, rewrite } from './nat.ts';
+import { splitWhole } from './piece.ts';
 import { findRoute, isTooLong, sendTo } from './route.ts';
-import { sendPiece } from './split.ts';
 
 export function forward(
   skb: Skb,
@@ -45,7 +46,10 @@ export function forward(
   // DR: the real server has the virtual address itself; only the next hop is new, and the packet a hop older.
   else family.finish(ip, 0);
   // The host sends what is not to its own address.
-  if (tooLong) return method === METHOD_MASQ ? because(REASONS.fragmented) : sendPiece(skb, c.server);
+  if (tooLong)
+    return method === METHOD_MASQ
+      ? because(REASONS.fragmented)
+      : splitWhole(skb, family, transport, protocol, OUTWARDS, c.server);
   return sendTo(skb, family, server.route);
 }
 

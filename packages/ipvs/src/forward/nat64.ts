@@ -92,7 +92,7 @@ function toServer(skb: Skb, c: Connection, end: LocalEnd, server: RealServer): n
   }
   const before = ETHERNET + HEADER_6 + extension;
   const shrinks = HEADER_6 - HEADER_4 + extension;
-  const way = checkWay(skb, IPV6, ip, before, protocol, server.route, IPV4, server.address, shrinks, 0);
+  const way = checkWay(skb, IPV6, ip, before, protocol, server.route, IPV4, server.address, shrinks, 0, false);
   if (way !== FREE) return way;
   const first = (fragment & OFFSET) === 0;
   let plain = true;
@@ -133,7 +133,7 @@ function toClient(skb: Skb, c: Connection, end: LocalEnd): number {
   const first = (place & OFFSET) === 0;
   const extension: u32 = fragmented ? FRAGMENT6 : 0;
   const shrinks = header - HEADER_6 - extension;
-  const way = checkWay(skb, IPV4, ip, before, protocol, c.route, IPV6, c.client, shrinks, 0);
+  const way = checkWay(skb, IPV4, ip, before, protocol, c.route, IPV6, c.client, shrinks, 0, false);
   if (way !== FREE) return way;
   if (protocol === IPPROTO_UDP && fragmented && first) {
     // IPv6 asks for a checksum, and most of the datagram is not here.
@@ -142,7 +142,7 @@ function toClient(skb: Skb, c: Connection, end: LocalEnd): number {
     if (raw(udp.checksum) === 0) return because(REASONS.untranslated);
   }
   let answers = false;
-  if (end.tells !== TELLS_NOT && first) {
+  if (end.tells !== TELLS_NOT && protocol === IPPROTO_TCP && first) {
     const tcp = skb.header(Tcp, before);
     if (tcp === null) return because(REASONS.truncated);
     answers = isAnswer(tcp);

@@ -33,14 +33,14 @@ const CHECKSUM = 16;
 const MOST_OPTIONS = 40;
 
 /**
- * Lowers what the SYN at `transport` says to `most`. A segment without that option is left alone: its sender takes 536 (RFC 9293).
+ * Lowers what the SYN at `transport` says to `most`; false where it says nothing: its sender takes what RFC 9293 (3.7.1) says.
  * The packet may move.
  * @subprog
  */
-export function clampSegmentSize(skb: Skb, transport: u32, most: u32): void {
+export function clampSegmentSize(skb: Skb, transport: u32, most: u32): boolean {
   const start = transport & MAX_OFFSET;
   const tcp = skb.header(Tcp, start);
-  if (tcp === null || (tcp.flags & SYN) === 0) return;
+  if (tcp === null || (tcp.flags & SYN) === 0) return true;
   const end = start + (tcp.dataOffset >>> 4) * 4;
   const option = stack(OptionHead);
   let at: u32 = start + TCP;
@@ -58,18 +58,19 @@ export function clampSegmentSize(skb: Skb, transport: u32, most: u32): void {
     at = kind === NOTHING ? here + 1 : length < 2 ? end : here + length;
     return 0;
   });
-  if (found === 0) return;
+  if (found === 0) return false;
   const where = found & MAX_OFFSET;
   const size = stack(Size);
-  if (loadBytes(skb, where, size) !== 0) return;
+  if (loadBytes(skb, where, size) !== 0) return true;
   const high = size.bytes.get(0);
   const low = size.bytes.get(1);
-  if (high * 256 + low <= most) return;
+  if (high * 256 + low <= most) return true;
   const word = stack(Word, { value: htons(most & 0xffff) });
-  if (storeBytes(skb, where, word, 0) !== 0) return;
+  if (storeBytes(skb, where, word, 0) !== 0) return true;
   // Behind an odd number of bytes its halves belong to two words of the sum, and the sum sees them the other way round.
   const odd = (where - start) & 1;
   const old: u32 = odd === 0 ? raw(htons(high * 256 + low)) : raw(htons(low * 256 + high));
   const next: u32 = odd === 0 ? raw(word.value) : raw(htons((most & 0xff) * 256 + ((most >>> 8) & 0xff)));
   l4CsumReplace(skb, u32(start + CHECKSUM), old, next, 2);
+  return true;
 }

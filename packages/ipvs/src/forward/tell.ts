@@ -7,7 +7,7 @@
  * client's first byte. Where the header and the segment's own bytes do not fit together the header goes alone: its sender sends
  * the bytes again, and by then the header has arrived.
  */
-import { type be16, type be32, htonl, l4CsumReplace, ntohl, ntohs, raw, type Skb, u8, u32 } from '@ipvsd/bpf';
+import { type be16, type be32, htonl, l4CsumReplace, ntohl, ntohs, raw, type Skb, type u8, u32 } from '@ipvsd/bpf';
 import { type Connection, connections } from '../connection/connection.ts';
 import {
   type LocalEnd,
@@ -22,12 +22,13 @@ import { type Family, REPLY, REQUEST } from '../family.ts';
 import { beginLine, lineLength, replaceText, writeCharacter, writeNumber } from '../helper/writing.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
 import { fold32, wordDifference } from '../packet/checksum.ts';
-import { ETHERNET, MAX_OFFSET, Tcp } from '../packet/headers.ts';
+import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
 import { blotOptions } from '../packet/tcp-options.ts';
 import { ESTABLISHED } from '../protocol/tcp.ts';
 import { type RealServer, servers } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { errandOf } from '../stages.ts';
+import { insertOption } from './option.ts';
 import { sendTo } from './route.ts';
 import { clampSegmentSize } from './segment-size.ts';
 import { adjustmentOf } from './sequence.ts';
@@ -37,9 +38,8 @@ const FIN = 0x01;
 const SYN = 0x02;
 const RST = 0x04;
 const ACK = 0x10;
-/** Offset of the checksum in the TCP header, and the longest header with options. */
+/** Offset of the checksum in the TCP header. */
 const CHECKSUM = 16;
-const LONGEST_HEADER = 60;
 /** Bytes of the option: kind, length, port, address. */
 const OPTION_4 = 8;
 const OPTION_6 = 20;
@@ -125,23 +125,14 @@ function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
 /** Directly behind the fixed header, as DPVS puts it. False where there is no room. */
 function giveOption(skb: Skb, family: Family, c: Connection, transport: u32, mtu: u32): boolean {
   const size = optionSize(c);
-  const tcp = skb.header(Tcp, transport);
   const ip = skb.header(family.Header, ETHERNET);
-  if (tcp === null || ip === null || skb.gsoSize !== 0 || family.length(ip) + size > mtu) return false;
-  if ((tcp.dataOffset >>> 4) * 4 + size > LONGEST_HEADER) return false;
+  if (ip === null || skb.gsoSize !== 0 || family.length(ip) + size > mtu) return false;
   beginLine();
   writeCharacter(settings.only.addressOption & 255);
   writeCharacter(size);
   writePort(c.clientPort);
   writeAddress(c.client, c.family);
-  if (!replaceText(skb, family, transport, u32(transport + Tcp.size), 0)) return false;
-  const grown = skb.header(Tcp, transport);
-  if (grown === null) return false;
-  const old = grown.dataOffset;
-  grown.dataOffset = u8(old + size * 4);
-  // In the lower byte of its word, as the machine has it.
-  l4CsumReplace(skb, u32(transport + CHECKSUM), old, u32(old + size * 4), 2);
-  return true;
+  return insertOption(skb, family, transport);
 }
 
 // The header ----------------------------------------------------------------------------------------------------------
@@ -183,13 +174,14 @@ const [SPACE, DOT, COLON, RETURN, LINE_FEED, FOUR, SIX] = [32, 46, 58, 13, 10, 5
  * Into the line that is put into packets (helper/writing.ts): the header as HAProxy's proxy-protocol.txt has it.
  * @subprog
  */
-function writeHeader(c: Connection, tells: u32): void {
+export function writeHeader(c: Connection, tells: u32): void {
   beginLine();
   const four = c.family === AF_INET;
-  if (tells === TELLS_BY_PROXY_2) {
+  if (tells >= TELLS_BY_PROXY_2) {
     for (const byte of SIGNATURE) writeCharacter(byte);
     writeCharacter(VERSION_2);
-    writeCharacter(four ? 0x11 : 0x21);
+    // The family, and a stream or datagrams.
+    writeCharacter((four ? 0x10 : 0x20) + (c.protocol === IPPROTO_TCP ? 1 : 2));
     writeCharacter(0);
     writeCharacter(four ? 12 : 36);
     writeAddress(c.client, c.family);
@@ -212,13 +204,13 @@ function writeHeader(c: Connection, tells: u32): void {
   writeCharacter(LINE_FEED);
 }
 
-function writePort(port: be16): void {
+export function writePort(port: be16): void {
   writeCharacter(raw(port) & 255);
   writeCharacter(raw(port) >>> 8);
 }
 
 /** @subprog */
-function writeAddress(address: Address6, family: u32): void {
+export function writeAddress(address: Address6, family: u32): void {
   writeWord(address.a);
   if (family === AF_INET) return;
   writeWord(address.b);

@@ -12,18 +12,19 @@ import {
   BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
   BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
   BPF_F_ADJ_ROOM_FIXED_GSO,
+  changeProtocol,
   htons,
   mul32,
   randomU32,
   raw,
   rawBe16,
   type Skb,
-  tailCall,
   type u8,
   u32,
 } from '@ipvsd/bpf';
 import { because, REASONS } from '../counters.ts';
 import { type Family, IPV4, IPV6 } from '../family.ts';
+import { OUTWARDS } from '../followed.ts';
 import { AF_INET } from '../packet/address.ts';
 import {
   ETHER_TYPE,
@@ -45,14 +46,18 @@ import { finishSum, sumOf } from '../packet/sum.ts';
 import { WHOLE, writeIpv4, writeIpv6 } from '../packet/write.ts';
 import { type RealServer, servers, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE } from '../service/service.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
-import { errandOf, SPLIT, stages } from '../stages.ts';
+import { errandOf } from '../stages.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
+import { completeChecksum } from './complete-checksum.ts';
+import { sendPiece } from './piece.ts';
 import { findRoute, findSource, segmentLength, sendTo } from './route.ts';
 
 const UDP = 8;
 const GUE = 4;
 const GRE = 4;
 const GRE_CHECKSUM = 4;
+/** Bytes that a packet of IPv4 has more when it becomes one of IPv6. */
+const CHANGED = 20;
 /** What routers say of a way is believed as long as in the kernel. */
 const PATH_MTU_AGE = ticksOf(600);
 /** Congestion experienced, of the packet's own way: the outer one starts without (RFC 3168, 9.1.1). */
@@ -66,14 +71,16 @@ const PORTS = 60_999 - FIRST_PORT;
 export function tunnel(skb: Skb, inner: Family): number {
   const errand = errandOf();
   if (errand === null) return because(REASONS.corrupt);
-  const server = servers.at(errand.server);
+  const number = errand.server;
+  const server = servers.at(number);
   if (server === null) return because(REASONS.corrupt);
-  return server.family === AF_INET ? encapsulate(skb, inner, IPV4, server) : encapsulate(skb, inner, IPV6, server);
+  return server.family === AF_INET
+    ? encapsulate(skb, inner, IPV4, server, number)
+    : encapsulate(skb, inner, IPV6, server, number);
 }
 
-/** How long a packet to the real server may be. */
-export function roomOf(server: RealServer): u32 {
-  const { mtu } = server.route;
+/** How long a packet to the real server may be, whose way begins with a link of that MTU. */
+export function roomOf(server: RealServer, mtu: u32): u32 {
   const learned = server.pathMtu;
   if (learned === 0 || learned >= mtu || u32(clock() - server.pathMtuAt) >= PATH_MTU_AGE) return mtu;
   return learned;
@@ -87,7 +94,7 @@ export function overheadOf(server: RealServer, header: number): u32 {
   return header + GRE + (server.tunnelFlags === TUNNEL_CHECKSUM ? GRE_CHECKSUM : 0);
 }
 
-function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer): number {
+function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer, number: u32): number {
   const now = clock();
   const v4 = outer.number === AF_INET;
   const header = v4 ? 20 : 40;
@@ -106,7 +113,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   if (length + ETHERNET > frame) return because(REASONS.truncated);
 
   const overhead = overheadOf(server, header);
-  const room = roomOf(server);
+  const room = roomOf(server, server.route.mtu);
   const least = v4 ? 68 : 1280;
   const discovers = settings.only.pathMtuDiscovery !== 0;
   const mayNotFragment = inner.isWhole(ip) && (inner.number !== AF_INET || discovers);
@@ -115,7 +122,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   // The kernel makes TCP's segments shorter by what the tunnel puts before them.
   const longest = gso ? segmentLength(skb, transport, protocol) : length;
   const tooLong = longest + (gso && protocol === IPPROTO_TCP ? 0 : overhead) > room;
-  if (tooLong && (mayNotFragment || !v4 || gso)) {
+  if (tooLong && (mayNotFragment || gso)) {
     const verdict = because(REASONS.tooLong);
     return mayNotFragment && protocol !== inner.icmp ? answerWith(skb, inner, TOO_BIG, u32(room - overhead)) : verdict;
   }
@@ -126,6 +133,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const ports = skb.header(Ports, transport);
   const flow = portOf(inner.sum(ip), ports === null ? 0 : raw(ports.sourcePort) * 65_536 + raw(ports.destinationPort));
 
+  if (tooLong) completeChecksum(skb, inner, transport, protocol);
   const type = server.tunnelType;
   // Segments get copies of the tunnel's header, so a checksum over one of them would be wrong for the others.
   const summed = server.tunnelFlags !== 0 && !gso;
@@ -137,7 +145,11 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
   const familyFlags = v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
   // What is split must not be known as encapsulated: the kernel cuts off no tail of that.
   const kinds = tooLong ? 0 : familyFlags + transportFlags;
-  if (adjustRoom(skb, extra, BPF_ADJ_ROOM_MAC, kinds + gsoFlags) !== 0) {
+  // Nor does it know by itself then that the family is another.
+  const changes = tooLong && inner.number !== outer.number;
+  if (changes && changeProtocol(skb, htons(0x86dd), 0) !== 0) return because(REASONS.tooLong);
+  const more = changes ? extra - CHANGED : extra;
+  if (adjustRoom(skb, more, BPF_ADJ_ROOM_MAC, kinds + gsoFlags) !== 0) {
     return because(REASONS.tooLong);
   }
 
@@ -191,7 +203,7 @@ function encapsulate(skb: Skb, inner: Family, outer: Family, server: RealServer)
       check.checksum = rawBe16(finishSum(raw(htons(0x8000)) + raw(gre.protocol) + sum) & 0xffff);
     }
   }
-  if (tooLong) return tailCall(skb, stages, SPLIT);
+  if (tooLong) return sendPiece(skb, OUTWARDS, number);
   return sendTo(skb, outer, server.route);
 }
 

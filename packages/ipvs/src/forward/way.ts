@@ -7,18 +7,21 @@ import type { Ipv4 } from '../packet/headers.ts';
 import type { Route } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { answerWith, TOO_BIG } from './answer.ts';
+import { maySplit } from './piece.ts';
 import { findRoute, isTooLong } from './route.ts';
 
-/** What `checkWay` gives where nothing is in the way; no verdict is like it. */
+/** What `checkWay` gives where nothing is in the way, or where the packet has to go in pieces; no verdict is like them. */
 export const FREE = 99;
+export const IN_PIECES = 98;
 
 const LEAST_MTU = 1280;
 
 /**
- * FREE, or the verdict on a packet that has no way to `destination`, of the family `to`, or does not fit there. Nobody fragments it
- * for us, as it would leave with an address of ours: its sender is told what fits.
+ * FREE, IN_PIECES, or the verdict on a packet that has no way to `destination`, of the family `to`, or does not fit there. The host would
+ * not fragment it, as it leaves with an address of ours: either we do, or its sender is told what fits.
  *
  * `shrinks`: bytes that it is shorter, or longer where that is negative, when it leaves. `own`: the answer comes from the director.
+ * `splits`: the caller can have it split.
  */
 export function checkWay(
   skb: Skb,
@@ -31,10 +34,12 @@ export function checkWay(
   destination: Address6,
   shrinks: number,
   own: number,
+  splits: boolean,
 ): number {
   if (!findRoute(skb, to, route, destination, clock())) return because(REASONS.noRoute);
   const room = u32(route.mtu + shrinks);
   if (!isTooLong(skb, room, transport, protocol)) return FREE;
+  if (splits && maySplit(skb, family, ip)) return IN_PIECES;
   const verdict = because(REASONS.tooLong);
   // No error is about a fragment without ports.
   if (family.isLaterFragment(ip)) return verdict;

@@ -1,9 +1,11 @@
 /**
- * Text of a TCP segment replaced by another, longer or shorter: what follows moves, lengths and checksums are mended. That later
+ * Text of a TCP segment replaced by another, longer or shorter, or put before what a datagram carries: what follows moves, lengths
+ * and checksums are mended. That later
  * segments count from elsewhere is told to forward/sequence.ts by who replaces it.
  */
 import {
   array,
+  BPF_F_MARK_MANGLED_0,
   BPF_F_PSEUDO_HDR,
   changeTail,
   htons,
@@ -24,7 +26,7 @@ import {
 import type { Family } from '../family.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
 import { fold32, patch, wordDifference } from '../packet/checksum.ts';
-import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET } from '../packet/headers.ts';
+import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET, Udp } from '../packet/headers.ts';
 import { sumOf } from '../packet/sum.ts';
 
 const LONGEST = 128;
@@ -37,6 +39,8 @@ const Byte = struct('written_byte', { value: u8 });
 const lineOf = (): Line | null => lines.at(0);
 /** Offset of the checksum in the TCP header. */
 const CHECKSUM = 16;
+const UDP = 8;
+const UDP_CHECKSUM = 6;
 
 /** A new text is written, to be put in a packet by replaceText. */
 export function beginLine(): void {
@@ -134,6 +138,39 @@ export function replaceText(skb: Skb, family: Family, transport: u32, at: u32, l
   return true;
 }
 
+/**
+ * The line that was written goes before what the UDP datagram at `transport` carries. False where the packet does not take it: then
+ * it is as it was. The packet moves.
+ * @subprog
+ */
+export function putBeforeDatagram(skb: Skb, family: Family, transport: u32): boolean {
+  const line = lineOf();
+  const ip = skb.header(family.Header, ETHERNET);
+  if (line === null || ip === null) return false;
+  const start = transport & MAX_OFFSET;
+  const at = u32(start + UDP);
+  const length = line.length;
+  const end = u32(family.length(ip) + ETHERNET) & MOST;
+  if (at > end || end > skb.len) return false;
+  const newEnd = u32(end + length);
+  if (newEnd > MOST || changeTail(skb, newEnd, 0) !== 0) return false;
+  moveTail(skb, at, u32(at + length), u32(end - at));
+  writeLine(skb, at);
+  const added = sumOf(skb, at, length);
+  writeLength(skb, family, newEnd);
+  const udp = skb.header(Udp, start);
+  if (udp === null) return false;
+  const oldLength = udp.length;
+  const newLength = htons(u32(newEnd - start) & MOST);
+  udp.length = newLength;
+  // The length counts twice, as the pseudo header has it too; what follows the line is as far from an even place as before.
+  const longer = fold32(wordDifference(raw(oldLength), raw(newLength)));
+  const checksum = start + UDP_CHECKSUM;
+  l4CsumReplace(skb, checksum, 0, longer, BPF_F_PSEUDO_HDR + BPF_F_MARK_MANGLED_0);
+  l4CsumReplace(skb, checksum, 0, fold32(longer + added), BPF_F_MARK_MANGLED_0);
+  return true;
+}
+
 /** Bytes from `from` to `to`, in the order in which none is overwritten before it has moved. */
 function moveTail(skb: Skb, from: u32, to: u32, length: u32): void {
   if (from === to) return;
@@ -148,7 +185,8 @@ function moveTail(skb: Skb, from: u32, to: u32, length: u32): void {
   });
 }
 
-function writeLine(skb: Skb, at: u32): void {
+/** The line, at that place of the packet. */
+export function writeLine(skb: Skb, at: u32): void {
   const byte = stack(Byte);
   loop(LONGEST, (i) => {
     const line = lineOf();

@@ -8,10 +8,12 @@ import { echo } from '../echo.ts';
 import { askEngine, firstPacket } from '../first-packet.ts';
 import { answer } from '../forward/answer.ts';
 import { fullnat } from '../forward/fullnat.ts';
+import { handshake } from '../forward/handshake.ts';
 import { nat64 } from '../forward/nat64.ts';
 import { nat64Error } from '../forward/nat64-error.ts';
 import { split } from '../forward/split.ts';
 import { tell } from '../forward/tell.ts';
+import { tellDatagram } from '../forward/tell-datagram.ts';
 import { tunnel } from '../forward/tunnel.ts';
 import { firstFragment, fragment, laterFragment, releasing } from '../fragment.ts';
 import { masquerade } from '../masquerade.ts';
@@ -29,6 +31,7 @@ import {
   FIRST_PACKET,
   FRAGMENT,
   FULLNAT,
+  HANDSHAKE,
   helpers,
   LATER_FRAGMENT,
   MASQUERADE,
@@ -42,6 +45,7 @@ import {
   SPLIT,
   stages,
   TELL,
+  TELL_DATAGRAM,
   TUNNEL,
   UNRELATED,
 } from '../stages.ts';
@@ -110,7 +114,7 @@ export const release = stages.set(
 );
 export const splitting = stages.set(
   SPLIT,
-  tcProgram('ipvsd_split', (skb) => split(skb)),
+  tcProgram('ipvsd_split', (skb) => byFamily(skb, split)),
 );
 export const altering = helpers.set(
   0,
@@ -139,4 +143,12 @@ export const translatingErrors = stages.set(
 export const telling = stages.set(
   TELL,
   tcProgram('ipvsd_tell', (skb) => byFamily(skb, tell)),
+);
+export const shaking = stages.set(
+  HANDSHAKE,
+  tcProgram('ipvsd_handshake', (skb) => byFamily(skb, handshake)),
+);
+export const tellingDatagrams = stages.set(
+  TELL_DATAGRAM,
+  tcProgram('ipvsd_telldgram', (skb) => byFamily(skb, tellDatagram)),
 );

@@ -12,6 +12,7 @@ import {
   BPF_F_ADJ_ROOM_FIXED_GSO,
   type be16,
   htons,
+  ntohs,
   raw,
   type Skb,
   stack,
@@ -19,6 +20,7 @@ import {
   TC_ACT_UNSPEC,
   type u8,
   type u32,
+  type ViewOf,
 } from '@ipvsd/bpf';
 import { type Family, IPV4, IPV6 } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
@@ -26,12 +28,16 @@ import {
   ETHER_TYPE,
   ETHERNET,
   EtherType,
+  FRAGMENT6,
+  Fragment6,
   Gre,
   Gue,
   IPPROTO_GRE,
   IPPROTO_IPIP,
   IPPROTO_IPV6,
   IPPROTO_UDP,
+  type Ipv4,
+  Ipv6,
   MAX_OFFSET,
   Udp,
 } from '../packet/headers.ts';
@@ -45,23 +51,21 @@ const GRE_CHECKSUM = raw(htons(0x8000));
 /** Version 0, a data packet. */
 const GUE_DATA = 0x20;
 const UDP = 8;
+type Header = ViewOf<typeof Ipv4>;
 
 /** Outer packets for a virtual address lose their outer header; everything else goes on as it came. */
 export function decapsulate(skb: Skb, outer: Family): number {
   const first = skb.header(outer.Header, ETHERNET);
   if (first === null || !outer.isValid(first)) return TC_ACT_UNSPEC;
-  if (outer.isFragmented(first)) {
-    if (outer.number !== AF_INET) return TC_ACT_UNSPEC;
-    if (outer.isLaterFragment(first)) {
-      if (!isCarrier(first.protocol)) return TC_ACT_UNSPEC;
-      const verdict = joinPiece(skb);
-      if (verdict !== WHOLE) return verdict;
-    }
+  if (isLater(skb, outer, first)) {
+    if (!isCarrier(carrierOf(skb, outer, first))) return TC_ACT_UNSPEC;
+    const verdict = joinPiece(skb, outer);
+    if (verdict !== WHOLE) return verdict;
   }
   const ip = skb.header(outer.Header, ETHERNET);
   if (ip === null) return TC_ACT_UNSPEC;
-  const behind = outer.transport(ip);
-  const protocol = ip.protocol;
+  const behind = outer.transport(ip) + (isExtended(outer, ip) ? FRAGMENT6 : 0);
+  const protocol = carrierOf(skb, outer, ip);
   if (protocol === IPPROTO_IPIP) return open(skb, outer, IPV4, behind, TAKES_IPIP, htons(0));
   if (protocol === IPPROTO_IPV6) return open(skb, outer, IPV6, behind, TAKES_IPIP, htons(0));
   if (protocol === IPPROTO_GRE) {
@@ -84,6 +88,30 @@ export function decapsulate(skb: Skb, outer: Family): number {
   return TC_ACT_UNSPEC;
 }
 
+/** With the extension header of a fragment, which it keeps when it is whole again. */
+const isExtended = (outer: Family, ip: Header): boolean => outer.number !== AF_INET && outer.isFragmented(ip);
+
+/** What lies behind the outer header, and behind its extension. */
+function carrierOf(skb: Skb, outer: Family, ip: Header): u8 {
+  if (!isExtended(outer, ip)) return ip.protocol;
+  const extension = skb.header(Fragment6, ETHERNET + Ipv6.size);
+  return extension === null ? 0 : extension.next;
+}
+
+/** A fragment that is not the first. */
+function isLater(skb: Skb, outer: Family, ip: Header): boolean {
+  if (!isExtended(outer, ip)) return outer.isLaterFragment(ip);
+  const extension = skb.header(Fragment6, ETHERNET + Ipv6.size);
+  return extension !== null && ntohs(extension.offset) >>> 3 !== 0;
+}
+
+/** More of it follows. */
+function isBeginning(skb: Skb, outer: Family, ip: Header): boolean {
+  if (!isExtended(outer, ip)) return outer.isFragment(ip);
+  const extension = skb.header(Fragment6, ETHERNET + Ipv6.size);
+  return extension !== null && (ntohs(extension.offset) & 1) !== 0;
+}
+
 const isCarrier = (protocol: u8): boolean =>
   protocol === IPPROTO_IPIP || protocol === IPPROTO_IPV6 || protocol === IPPROTO_GRE || protocol === IPPROTO_UDP;
 
@@ -97,7 +125,7 @@ function open(skb: Skb, outer: Family, inner: Family, begin: u32, kind: number, 
   const vip = vips.lookup(key);
   if (vip === null || (vip.tunnels & kind) === 0) return TC_ACT_UNSPEC;
   if (kind === TAKES_GUE && vip.port !== port) return TC_ACT_UNSPEC;
-  if (outer.isFragment(around)) return keepBeginning(skb);
+  if (isBeginning(skb, outer, around)) return keepBeginning(skb, outer);
   if (outer.isCongested(around) && !inner.setCongested(ip)) return TC_ACT_SHOT;
   const other = inner.number !== outer.number;
   const flags = other ? (inner.number === AF_INET ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6) : 0;

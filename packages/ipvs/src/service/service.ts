@@ -30,7 +30,8 @@ export const Service = struct('service', {
   /** As in its key: the port it listens on, and the firewall mark that leads to it, or 0. */
   mark: u32,
   port: be16,
-  reserved: u16,
+  /** The largest TCP segment of its connections; 0: as their ends say; SEGMENT_THAT_FITS. */
+  segmentSize: u16,
   /** Number of its scheduler. */
   scheduler: u32,
   flags: u32,
@@ -44,7 +45,7 @@ export const Service = struct('service', {
   /** Prefix length of the mask, for listing. */
   prefix: u8,
   engine: u8,
-  /** Version of the PROXY protocol that real servers behind FULLNAT hear of their clients by, or 0. */
+  /** Version of the PROXY protocol that real servers behind FULLNAT hear of their clients by, or 0; 3: 2 before each datagram. */
   proxy: u8,
   reserved2: u8,
   /** Services are told apart by age: each gets the next number when it is made. */
@@ -64,6 +65,12 @@ export type Service = ViewOf<typeof Service>;
 /** In `idleRule`, above its seconds: both ends are told with a RST when a TCP connection goes by silence. */
 export const IDLE_RESETS = 0x8000_0000;
 export const IDLE_SECONDS = 0x7fff_ffff;
+
+/** As `segmentSize`: what the ways to real server and client carry. */
+export const SEGMENT_THAT_FITS = 0xffff;
+
+/** By the service's index, for packets of its connections: its `segmentSize`, and its `sequence`. */
+export const SegmentLimit = struct('segment_limit', { size: u32, sequence: u32 });
 
 /** What a scheduler remembers between connections; each gives the words its own meaning. */
 export const ServiceState = struct('service_state', { cursor: u32, current: u32, maximum: u32, divisor: u32 });
@@ -135,6 +142,7 @@ export const NONE = 0xffff_ffff;
 
 export const services = hashMap('services', ServiceKey, Service, { maxEntries: MAX_SERVICES });
 export const serviceStates = arrayMap('service_states', ServiceState, { maxEntries: MAX_SERVICES });
+export const segmentLimits = arrayMap('segment_limits', SegmentLimit, { maxEntries: MAX_SERVICES });
 export const servers = arrayMap('servers', RealServer, { maxEntries: MAX_SERVERS });
 
 /** Numbers of real servers, a run for each service. */

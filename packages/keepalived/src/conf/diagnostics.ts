@@ -86,6 +86,7 @@ const CATALOGUE = {
   ],
   portZero: ['error', (name) => `Virtual server ${name} has no port, which needs persistence: 360 s are set`],
   opsNeedsUdp: ['error', (name) => `"ops" works for UDP only; virtual server ${name} goes without`],
+  mssNeedsTcp: ['error', (name) => `"mss" works for TCP only; virtual server ${name} goes without`],
   quorumTooHigh: [
     'error',
     (quorum, total) => `The quorum ${quorum} is more than all weights together, ${total}; it becomes ${total}`,

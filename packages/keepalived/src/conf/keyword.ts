@@ -2,7 +2,7 @@
  * How the catalogue says what a keyword takes. A keyword's arguments are written as a line of kinds, each alone
  * (needed), or with `~` (needed, but only
  * the line is dropped without it), `?` (may be left out), `*` (any number), `+` (one or more); ranges stand in brackets:
- * `integer(1..255)`.
+ * `integer(1..255)`, with words beside them: `integer(1..255|auto)`.
  */
 
 export type Kind =
@@ -62,12 +62,13 @@ export function catalogue(keywords: Keywords): ReadonlyMap<string, KeywordSpec> 
 
 export function readSpec(text: string): ArgumentSpec[] {
   return [...text.matchAll(/([a-z]+)(?:\(([^)]*)\))?([?*+~]?)/g)].map(([, kind, range = '', mark = '']) => {
-    const [low = '', high = ''] = range.split('..');
+    const words = range.split('|');
+    const [low = '', high = ''] = (words[0] ?? '').split('..');
     return {
       kind: kind as Kind,
       minimum: low === '' || kind === 'choice' ? Number.NEGATIVE_INFINITY : Number(low),
       maximum: high === '' ? Number.POSITIVE_INFINITY : Number(high),
-      choices: kind === 'choice' ? range.split('|') : [],
+      choices: kind === 'choice' ? words : words.slice(1),
       needed: mark === '' || mark === '+' || mark === '~',
       missingIsFatal: mark !== '~',
       repeats: mark === '*' || mark === '+',
@@ -107,7 +108,8 @@ export function wrongWith(text: string, spec: ArgumentSpec, isAddress: (text: st
     case 'port': {
       const range = kind === 'port' ? { minimum: 1, maximum: 65_535 } : { minimum, maximum };
       const value = readInteger(text);
-      return value === undefined || value < range.minimum || value > range.maximum ? describe(range) : undefined;
+      const wrong = value === undefined || value < range.minimum || value > range.maximum;
+      return wrong && !choices.includes(text) ? [describe(range), ...choices].join(' or ') : undefined;
     }
     case 'timer': {
       const value = readTimer(text);

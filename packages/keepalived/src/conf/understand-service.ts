@@ -1,5 +1,13 @@
 /** `virtual_server` and `real_server` blocks. */
-import { fullMask, ipv4Number, parseAddress, plainTunnel, schedulerFlag, type TunnelType } from '@ipvsd/director';
+import {
+  fullMask,
+  ipv4Number,
+  type ProxyProtocol,
+  parseAddress,
+  plainTunnel,
+  schedulerFlag,
+  type TunnelType,
+} from '@ipvsd/director';
 import type { Method, RealServerDraft, Target, VirtualServerDraft } from '../model/draft.ts';
 import type { Word } from './lexer.ts';
 import type { Statement } from './tree.ts';
@@ -102,7 +110,10 @@ function understandLine(line: Statement, draft: VirtualServerDraft, complain: Co
       draft.protocol = text.toLowerCase() as 'tcp' | 'udp' | 'sctp';
       return;
     case 'proxy_protocol':
-      draft.proxyProtocol = text as 'v1' | 'v2';
+      draft.proxyProtocol = text as ProxyProtocol;
+      return;
+    case 'mss':
+      draft.segmentSize = text === 'auto' ? text : Number(text);
       return;
     case 'laddr_group_name':
       draft.localGroup = text;

@@ -7,6 +7,8 @@ import type {
   ForwardingMethod,
   IdleRule,
   Protocol,
+  ProxyProtocol,
+  SegmentSize,
   SyncDaemonSettings,
   Timeouts,
   Tunnel,
@@ -91,7 +93,8 @@ export interface VirtualServerDraft extends InheritedDraft {
   onePacket?: boolean;
   /** Not keepalived's: seconds, and whether both ends are told. */
   idle?: IdleRule;
-  proxyProtocol?: 'v1' | 'v2';
+  proxyProtocol?: ProxyProtocol;
+  segmentSize?: SegmentSize;
   persistenceSeconds?: number;
   persistenceNetmask?: number;
   persistenceEngine?: string;

@@ -31,6 +31,7 @@ function outlineSettings({ settings, quorum, hysteresis, omega, haSuspend }: Vir
   }
   if (onePacket) words.push('ops');
   if (settings.proxyProtocol) words.push(`proxy-protocol ${settings.proxyProtocol}`);
+  if (settings.segmentSize) words.push(`mss ${settings.segmentSize}`);
   if (idle?.timeoutSeconds) words.push(`conn-timeout ${idle.timeoutSeconds}`);
   if (idle?.reset) words.push('reset-at-expiry');
   if (quorum !== 1 || hysteresis !== 0) words.push(`quorum ${quorum} hysteresis ${hysteresis}`);

@@ -109,6 +109,7 @@ function resolveVirtualServer(
       persistenceEngine: draft.persistenceEngine ?? null,
       onePacket: resolveOnePacket(draft, protocol, name, complain),
       ...(draft.proxyProtocol && { proxyProtocol: draft.proxyProtocol }),
+      ...resolveSegmentSize(draft, protocol, name, complain),
       ...(draft.idle && { idle: draft.idle }),
     },
     realServers,
@@ -308,6 +309,14 @@ function resolveOnePacket(draft: VirtualServerDraft, protocol: string, name: str
   if (protocol === 'udp' || draft.target.kind === 'fwmark') return true;
   complain('opsNeedsUdp', draft.position, name);
   return false;
+}
+
+function resolveSegmentSize(draft: VirtualServerDraft, protocol: string, name: string, complain: Complain) {
+  const { segmentSize } = draft;
+  if (segmentSize === undefined) return {};
+  if (protocol === 'tcp' || draft.target.kind === 'fwmark') return { segmentSize };
+  complain('mssNeedsTcp', draft.position, name);
+  return {};
 }
 
 function resolveSuspend(

@@ -198,6 +198,18 @@ test('silence has a word of its own, and its reset is for TCP alone', () => {
   expect(refused.diagnostics[0]?.message).toMatch(/idle\.reset is for TCP alone/);
 });
 
+test('the largest segment is a number of bytes or what fits, and for TCP alone', () => {
+  const sizes = ['1400', 'auto'].map((mss) => {
+    const { configuration, diagnostics } = loadNativeText('ipvsd.yaml', service(`    mss: ${mss}\n`));
+    expect(diagnostics).toEqual([]);
+    return configuration.virtualServers[0]?.settings.segmentSize;
+  });
+  expect(sizes).toEqual([1400, 'auto']);
+  const complaint = (more: string) => loadNativeText('ipvsd.yaml', service(more)).diagnostics[0]?.message;
+  expect(complaint('    mss: 40\n')).toMatch(/mss/);
+  expect(complaint('    protocol: udp\n    mss: auto\n')).toMatch(/mss is for TCP alone/);
+});
+
 test('the schema is published as JSON Schema', () => {
   const schema = configurationJsonSchema();
   expect(schema['$schema']).toContain('json-schema.org');

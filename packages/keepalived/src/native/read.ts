@@ -119,6 +119,7 @@ function readService(
     ...defined({
       onePacket: service.onePacket,
       proxyProtocol: service.proxyProtocol,
+      segmentSize: service.mss,
       idle: service.idle && { timeoutSeconds: service.idle.seconds ?? 0, reset: service.idle.reset ?? false },
       quorum: service.quorum,
       hysteresis: service.hysteresis,

@@ -2,7 +2,7 @@
  * Our own configuration, YAML or JSON: the same model as keepalived.conf, without its age. The schema is the one
  * description: it checks, it types, and it is published as JSON Schema for editors.
  */
-import { parseAddress } from '@ipvsd/director';
+import { parseAddress, segmentSizes } from '@ipvsd/director';
 import { isLoadSource } from '@ipvsd/load';
 import { z } from 'zod';
 
@@ -161,7 +161,14 @@ const service = z.strictObject({
   schedulerFlags: z.array(z.enum(['fallback', 'port', 'flag-3'])).optional(),
   forwarding: forwarding.optional().describe('nat unless given'),
   tunnel: tunnel.optional(),
-  proxyProtocol: z.enum(['v1', 'v2']).optional().describe('how real servers behind fullnat hear of their clients'),
+  proxyProtocol: z
+    .enum(['v1', 'v2', 'v2-each'])
+    .optional()
+    .describe('how real servers behind fullnat hear of their clients'),
+  mss: z
+    .union([z.int().min(segmentSizes.least).max(segmentSizes.most), z.literal('auto')])
+    .optional()
+    .describe('largest segment of TCP connections in bytes, or what fits on the way'),
   localAddresses: z.array(address).optional().describe('what real servers behind fullnat see as their clients'),
   persistence: z
     .strictObject({
@@ -200,10 +207,12 @@ export const configurationSchema = z
     load: load.optional().describe('for every service that says nothing of it'),
     slowStart: slowStart.optional().describe('for every service that says nothing of it'),
     services: z.array(
-      service.refine(
-        ({ protocol, idle }) => !(idle?.reset && protocol !== undefined && protocol !== 'tcp'),
-        'idle.reset is for TCP alone',
-      ),
+      service
+        .refine(
+          ({ protocol, idle }) => !(idle?.reset && protocol !== undefined && protocol !== 'tcp'),
+          'idle.reset is for TCP alone',
+        )
+        .refine(({ protocol, mss }) => mss === undefined || (protocol ?? 'tcp') === 'tcp', 'mss is for TCP alone'),
     ),
   })
   .describe('Virtual services of ipvsd');

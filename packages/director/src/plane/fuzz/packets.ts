@@ -55,7 +55,8 @@ export class Packets {
     if (known && r.oneIn(8)) return maim(r, this.#error());
     if (r.oneIn(30)) return maim(r, encrypted(r, family));
     if (r.oneIn(20)) return maim(r, echo(r, family));
-    const frame = known && r.below(5) > 1 ? this.#ofConnection() : this.#first(family);
+    const made = known && r.below(5) > 1 ? this.#ofConnection() : this.#first(family);
+    const frame = made[12] === 8 && r.oneIn(3) ? splittable(made) : made;
     if (r.oneIn(40)) return maim(r, nested(r, frame));
     if (r.oneIn(30)) return maim(r, withOptions(r, frame));
     return maim(r, r.oneIn(12) ? fragmented(r, frame) : frame);
@@ -214,7 +215,7 @@ function ofHandshake(r: Random, ends: Ends, asks: boolean): Uint8Array {
 const CHUNKS = [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 12, 200];
 
 function transportFrame(r: Random, protocol: Protocol, ends: Ends, hops: number): Uint8Array {
-  const length = r.oneIn(20) ? 1400 + r.below(100) : r.pick([0, 0, 1, 7, 33, 64]);
+  const length = r.oneIn(12) ? 1400 + r.below(130) : r.pick([0, 0, 1, 7, 33, 64]);
   const init = { ...ends, timeToLive: hops, tos: r.oneIn(10) ? r.pick([0xb9, 3, 0x10]) : 0 };
   if (protocol === 'tcp') {
     const payload = r.oneIn(12) ? ftpLine(r) : r.bytes(length);
@@ -346,6 +347,13 @@ function nested(r: Random, frame: Uint8Array): Uint8Array {
     return udpFrame({ ...ends, sourcePort: 1000, destinationPort: GUE_PORT, payload });
   }
   return icmp(r, ends.source, ends.destination, icmp(r, ends.destination, ends.source, inner).slice(ETHERNET));
+}
+
+/** Routers may fragment it. */
+function splittable(frame: Uint8Array): Uint8Array {
+  const copy = frame.slice();
+  copy[20] = 0;
+  return summed4(copy);
 }
 
 /** With IPv4 options, or extension headers of IPv6. */

@@ -36,6 +36,7 @@ const SYSCTLS: Readonly<Record<string, readonly string[]>> = {
   sloppy_tcp: ['0', '1'],
   tftp_ports: ['53', '53,80', 'none'],
   toa_option: ['0', '254', '253'],
+  uoa_mode: ['1', '2', '2'],
 };
 const INITIAL = new Map(describeSysctls().map(({ name, initial }) => [name, initial]));
 
@@ -68,8 +69,9 @@ function serviceSettings(random: Random, id: ServiceId): ServiceSettings {
     persistence: persistent ? { timeoutSeconds: random.pick([1, 10, 100, 360]), netmask } : null,
     persistenceEngine: persistent && random.oneIn(4) ? 'sip' : null,
     onePacket: random.oneIn(8),
+    ...(random.oneIn(3) && { proxyProtocol: random.pick(['v1', 'v2', 'v2-each'] as const) }),
     ...(random.oneIn(3) && (id.kind === 'fwmark' || id.protocol === 'tcp')
-      ? { proxyProtocol: random.pick(['v1', 'v2'] as const) }
+      ? { segmentSize: random.pick(['auto', 'auto', 48, 300, 536, 1200, 1400] as const) }
       : {}),
     ...(random.oneIn(4) && { idle: { timeoutSeconds: random.below(100), reset: random.oneIn(2) } }),
   };
