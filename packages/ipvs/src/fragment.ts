@@ -10,6 +10,7 @@ import { toAltered } from './altered.ts';
 import { type Connection, METHOD_MASK } from './connection/connection.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
+import { beginPlan } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS } from './followed.ts';
@@ -29,6 +30,7 @@ import {
   METHOD_LOCAL,
   METHOD_MASQ,
   METHOD_TUNNEL,
+  NONE,
   SERVER_AVAILABLE,
   servers,
 } from './service/service.ts';
@@ -121,6 +123,7 @@ export function firstFragment(skb: Skb, family: Family): number {
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
   const flow = family.flows.lookup(tuple);
+  beginPlan(NONE);
   if (flow === null) return tailCall(skb, stages, FIRST_PACKET);
   const now = clock();
   const towards = flow.direction;

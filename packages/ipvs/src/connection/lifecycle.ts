@@ -69,6 +69,28 @@ function enterIn(family: Family, c: Connection, index: u32): boolean {
 }
 
 /**
+ * Let replies find an entry that was taken over, as the client's packets do already; `same`: as they found it before.
+ * @subprog
+ */
+export function enterAgain(c: Connection, index: u32, same: u32): void {
+  // Under FULLNAT they do.
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) return;
+  if (c.family === AF_INET) enterAgainIn(IPV4, c, index, same);
+  else enterAgainIn(IPV6, c, index, same);
+}
+
+function enterAgainIn(family: Family, c: Connection, index: u32, same: u32): void {
+  const back = stack(family.Tuple);
+  tupleOfReplies(family, back, c);
+  if (same !== 0) {
+    const known = family.flows.lookup(back);
+    if (known !== null && known.connection === index && known.direction === REPLY) return;
+  }
+  const flow = stack(Flow, { connection: index, direction: REPLY });
+  family.flows.update(back, flow, ANY);
+}
+
+/**
  * No packet finds it from now on.
  * @subprog
  */
@@ -120,11 +142,15 @@ function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connec
   family.narrow(back.destination, c.client);
 }
 
-/** A connection that took a local port and was not let in gives it back. */
-export function returnLocalPort(c: Connection, index: u32): void {
-  if ((c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
+/** Replies do not find it from now on. */
+export function leaveReplies(c: Connection, index: u32): void {
   if (c.family === AF_INET) forgetReplies(IPV4, c, index);
   else forgetReplies(IPV6, c, index);
+}
+
+/** A connection that took a local port and was not let in gives it back. */
+export function returnLocalPort(c: Connection, index: u32): void {
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) leaveReplies(c, index);
 }
 
 /**
@@ -157,6 +183,13 @@ export function bind(server: RealServer): void {
   if (server.upper !== 0 && server.active + server.inactive >= server.upper) {
     server.flags = u32(server.flags | SERVER_OVERLOAD);
   }
+}
+
+/** The same where its entry was that of an inactive one at the real server of number `before`, which lets go of that. */
+export function bindInstead(server: RealServer, before: u32, c: Connection): void {
+  bind(server);
+  const other = servers.at(before);
+  if (other !== null) unbind(other, c);
 }
 
 /** The reverse, with the overload flag's hysteresis (spec section 5). */
