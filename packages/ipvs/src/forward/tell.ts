@@ -85,11 +85,11 @@ const segmentWithOption = (family: Family, mtu: u32): u32 =>
 
 /** The client's first segment: its bytes, but for the SYN, will come behind the header. */
 function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
+  if (end.tells !== TELLS_BY_PROXY_1 && end.tells !== TELLS_BY_PROXY_2) return;
   const tcp = skb.header(Tcp, transport);
   const adjustment = adjustmentOf(c.number, REQUEST);
   if (tcp === null || adjustment === null) return;
   end.answered = 0;
-  if (end.tells !== TELLS_BY_PROXY_1 && end.tells !== TELLS_BY_PROXY_2) return;
   writeHeader(c, end.tells);
   const size = lineLength();
   const first = u32(ntohl(tcp.sequence) + 1);
