@@ -39,6 +39,8 @@ const ACK = 0x10;
 /** Offset of the checksum in the TCP header, and the longest header with options. */
 const CHECKSUM = 16;
 const LONGEST_HEADER = 60;
+/** Words of a TCP header without any. */
+const NO_OPTIONS = 5;
 /** Bytes of the option: kind, length, port, address. */
 const OPTION_4 = 8;
 const OPTION_6 = 20;
@@ -65,9 +67,10 @@ export function tell(skb: Skb, family: Family): number {
   }
   const listens = end.answered !== 0 && tcp.acknowledgement === end.firstAck && (flags & (SYN | RST)) === 0 && whole;
   const atFirst = tcp.sequence === end.firstSequence;
+  const hasOptions = tcp.dataOffset >>> 4 !== NO_OPTIONS;
   // A client's own option might say that it is somebody else.
   const kind = settings.only.addressOption;
-  if (kind !== 0) blotOptions(skb, transport, kind);
+  if (kind !== 0 && hasOptions) blotOptions(skb, transport, kind);
   if ((flags & (SYN | ACK)) === SYN) {
     clearTimestamps(skb, transport);
     // Not where it may be anybody's, which meets a connection that is open.
