@@ -131,7 +131,8 @@ export interface IrFunction {
   /** Registers that hold the arguments on entry; for a program's entry function: the context pointer. */
   readonly params: readonly Register[];
   /** C-like prototype for BTF: parameters that are pointers or 64-bit scalars. Callbacks: see `kind`. */
-  readonly kind: 'entry' | 'subprogram' | 'callback';
+  /** `alone`: a subprogram of scalars that the verifier looks at once, knowing nothing of its callers, and not at each call. */
+  readonly kind: 'entry' | 'subprogram' | 'alone' | 'callback';
   registerCount: number;
   /** Hints for readers of dumps: the TypeScript name that a register stands for. */
   readonly registerNames: Map<Register, string>;

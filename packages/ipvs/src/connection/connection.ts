@@ -43,7 +43,7 @@ export const SUPERSEDED = 0x0040_0000;
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;
 
-/** Two lines of the cache: a packet from a client reads the first alone, one from a real server both. */
+/** Two lines of the cache: what each packet writes in the first, what it is found by and where it goes back to in the second. */
 export const Connection = struct('connection', {
   real: Address6,
   realPort: be16,

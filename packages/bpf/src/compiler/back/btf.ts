@@ -29,7 +29,7 @@ export class CollectionBtf {
     return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId, ...table };
   }
 
-  /** The entry function is known to the kernel from outside; all others are checked with their callers. */
+  /** The verifier looks at global functions by themselves: programs, and subprograms that are to be. All others it follows from their callers. */
   function({ name, kind, params }: IrFunction, type: IrProgram['type']): TypeId {
     const builder = this.#builder;
     const anything = builder.pointer(VOID);
@@ -48,7 +48,7 @@ export class CollectionBtf {
     return builder.function(
       btfName(name),
       builder.prototype(builder.scalar(kind === 'callback' ? 'i64' : 'u64'), parameters),
-      'static',
+      kind === 'alone' ? 'global' : 'static',
     );
   }
 

@@ -3,6 +3,9 @@
  *
  * Scalars and views go in registers, at most five. Values of the build (structs, tables, functions) cannot: for each
  * combination of them the function is compiled anew under another name.
+ *
+ * The verifier walks through a subprogram at each call, knowing what the caller knows. `@subprog alone`, for functions of scalars, has it
+ * walk through once: for what is called from many places and branches much. Its result can then be anything of its type.
  */
 import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
@@ -42,10 +45,16 @@ type Result =
   | { readonly kind: 'scalar'; readonly type: ScalarKind; readonly range: Range }
   | { readonly kind: 'view'; readonly view: ViewValue };
 
-export function isSubprogram(node: ts.FunctionLikeDeclaration): boolean {
+export const isSubprogram = (node: ts.FunctionLikeDeclaration): boolean => tagOf(node) !== undefined;
+
+function tagOf(node: ts.FunctionLikeDeclaration): ts.JSDocTag | undefined {
   const holder = ts.isVariableDeclaration(node.parent) ? node.parent.parent.parent : node;
-  return ts.getJSDocTags(holder).some((tag) => tag.tagName.text === 'subprog');
+  return ts.getJSDocTags(holder).find((tag) => tag.tagName.text === 'subprog');
 }
+
+/** Whether it is to be verified by itself. */
+const isAlone = (node: ts.FunctionLikeDeclaration): boolean =>
+  ts.getTextOfJSDocComment(tagOf(node)?.comment)?.startsWith('alone') === true;
 
 export function callSubprogram(
   f: FunctionLowering,
@@ -77,6 +86,8 @@ export function callSubprogram(
 
 interface Passed {
   readonly operand: Operand | undefined;
+  /** That is an address. */
+  readonly pointer?: true;
   /** What makes two calls share one compiled function. */
   readonly key: (program: ProgramContext) => string;
   /** The parameter inside. */
@@ -110,6 +121,7 @@ function pass(
   if (value.kind === 'skb') {
     return {
       operand: { reg: value.reg },
+      pointer: true,
       key: () => 'skb',
       receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }),
     };
@@ -132,6 +144,7 @@ function passView(f: FunctionLowering, node: ts.Node, value: ViewValue): Passed 
   const { struct, memory } = value;
   return {
     operand: operand as Operand,
+    pointer: true,
     key: (program) => `view ${identityOf(program, struct)} ${memory} ${nullable} ${offset}`,
     receive: (child) => {
       const reg = parameterRegister(child);
@@ -163,7 +176,9 @@ function compileSubprogram(
   const { node } = target;
   refuseRecursion(f, callSite, node);
   const name = uniqueName(f.program, nameOf(node));
-  const child = new FunctionLowering(f.program, name, 'subprogram', node);
+  const alone = isAlone(node);
+  if (alone && passed.some(({ pointer }) => pointer === true)) f.fail(callSite, say.aloneValue('it is passed a view'));
+  const child = new FunctionLowering(f.program, name, alone ? 'alone' : 'subprogram', node);
   const values = passed.map(({ receive }) => receive(child));
   let result: Result | undefined;
   child.frame = {
@@ -185,8 +200,16 @@ function compileSubprogram(
   bindParameters(child, child.frame, values, callSite);
   lowerBody(child, child.frame);
   if (child.isReachable) child.return({ imm: 0n });
+  if (alone && (result?.kind === 'view' || result?.kind === 'null'))
+    f.fail(callSite, say.aloneValue('its result is a view'));
   if (f.unit.diagnostics.length === 0) f.program.functions.push(child.finish());
-  return { name, moves: child.moves, result: result ?? { kind: 'nothing' } };
+  return { name, moves: child.moves, result: alone ? widest(result) : (result ?? { kind: 'nothing' }) };
+}
+
+/** What the verifier does not know of a result, nobody may build on. A boolean is only asked for being 0. */
+function widest(result: Result | undefined): Result {
+  if (result?.kind !== 'scalar' || result.type === 'boolean') return result ?? { kind: 'nothing' };
+  return { ...result, range: union(result.range, SCALAR_RANGES[result.type === 'bigint' ? 'u64' : 'u32']) };
 }
 
 /** Emits the return and gives what the function's results have in common so far. */
