@@ -15,6 +15,7 @@ import {
   openings,
   planOf,
 } from './connection/opening.ts';
+import { letGo } from './connection/reuse.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
 import { answerWith, PORT_UNREACHABLE } from './forward/answer.ts';
@@ -32,6 +33,7 @@ export function connect(skb: Skb, family: Family): number {
   if (plan === null || opening === null) return because(REASONS.corrupt);
   const service = plan.service;
   let index: u32 = open(plan, opening);
+  if (index > LAST_CONNECTION) letGo(plan);
   if (index === NO_SERVER && mayBypass(skb, family, service, opening)) index = makeBypass(opening);
   if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
   const c = connections.at(index);

@@ -5,20 +5,20 @@
  */
 import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { ALTERED, type Connection, LIMITED, NO_OUTPUT, SHAKING } from './connection/connection.ts';
+import { ALTERED, type Connection, LIMITED, SHAKING } from './connection/connection.ts';
 import { directionOf, findFlowFast, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
+import { beginPlan } from './connection/opening.ts';
+import { isFinished } from './connection/reuse.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
 import { AF_INET } from './packet/address.ts';
-import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP, Ports } from './packet/headers.ts';
+import { ETHERNET, IPPROTO_AH, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_UDP, Ports } from './packet/headers.ts';
 import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
-import { SCTP_CLOSED } from './protocol/sctp.ts';
-import { CLOSE, FIN_WAIT, TIME_WAIT } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { SERVER_AVAILABLE, servers } from './service/service.ts';
+import { NONE, SERVER_AVAILABLE, servers } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
 import { CALL, FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 import { wasTunneled } from './tunneled.ts';
@@ -75,6 +75,7 @@ function journey(skb: Skb, family: Family): number {
   }
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
+  let finished: u32 = NONE;
   const flow = findFlowFast(family, tuple);
   if (flow !== NO_FLOW) {
     const index = numberOf(flow);
@@ -91,10 +92,12 @@ function journey(skb: Skb, family: Family): number {
         if ((c.flags & ALTERED) === 0) return request(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REQUEST);
       }
-      if (fate === FINISHED) expireSoon(c, index);
+      if (fate === FINISHED) finished = index;
+      else if (fate === QUIESCED) expireSoon(c, index);
       else expire(c, index);
     }
   }
+  beginPlan(finished);
   return tailCall(skb, stages, FIRST_PACKET);
 }
 
@@ -106,35 +109,24 @@ function withoutServices(skb: Skb, family: Family): number {
 }
 
 const GOES_ON = 0;
-/** The client uses its port anew: the old entry goes, and the packet is a first one. */
+/** The client uses its port anew: the packet is a first one, and may have the old one's entry. */
 const FINISHED = 1;
-/** The same, as the connection's real server is gone. */
-const FORSAKEN = 2;
+/** The same where the real server shall have no new ones: the old entry goes. */
+const QUIESCED = 2;
+/** Its real server is gone, and so is it. */
+const FORSAKEN = 3;
 
 /** What a client's packet means for the connection that knows it. */
 function fateOf(c: Connection, event: u32): u32 {
   if (c.controls !== 0) return GOES_ON;
   const first = isFirst(c.protocol, event);
   if (first) {
-    if (isFinished(c)) return FINISHED;
+    if (isFinished(c, c.state)) return FINISHED;
     if ((c.flags & LIMITED) !== 0) c.flags = u32(c.flags | SHAKING);
   }
   if (settings.only.expireNoDestination === 0) return GOES_ON;
   const server = servers.at(c.server);
   if (server === null) return GOES_ON;
   if ((server.flags & SERVER_AVAILABLE) === 0) return FORSAKEN;
-  return first && server.weight === 0 ? FINISHED : GOES_ON;
-}
-
-/** The bit of conn_reuse_mode for connections whose replies go another way. */
-const REUSE_UNSEEN = 2;
-
-/** The client may use its port anew. Never where a template controls: its connections stay together. */
-function isFinished(c: Connection): boolean {
-  const mode = settings.only.connectionReuse;
-  if (mode === 0 || c.controller !== 0) return false;
-  const state = c.state;
-  if (c.protocol !== IPPROTO_TCP) return state === SCTP_CLOSED;
-  if (state === TIME_WAIT || state === CLOSE) return true;
-  return (mode & REUSE_UNSEEN) !== 0 && state === FIN_WAIT && (c.flags & NO_OUTPUT) !== 0;
+  return first && server.weight === 0 ? QUIESCED : GOES_ON;
 }

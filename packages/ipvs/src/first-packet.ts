@@ -4,7 +4,7 @@
  */
 import { assign, htons, NO_PROGRAM, type Skb, tailCall, type u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
-import { connections } from './connection/connection.ts';
+import { connections, population } from './connection/connection.ts';
 import { takeExpected } from './connection/expected.ts';
 import {
   OF_ITS_TEMPLATE,
@@ -15,8 +15,9 @@ import {
   planOf,
   readOpening,
 } from './connection/opening.ts';
+import { letGo } from './connection/reuse.ts';
 import { findTemplate, ifValid, templateKey } from './connection/template.ts';
-import { because, REASONS } from './counters.ts';
+import { because, REASONS, type Reason } from './counters.ts';
 import { dropsFirstPacket } from './defence.ts';
 import { findByKey, finishKey } from './engine/engine.ts';
 import { readKey } from './engine/read-key.ts';
@@ -39,6 +40,8 @@ export function firstPacket(skb: Skb, family: Family): number {
   const transport = readOpening(skb, family, opening);
   if (transport === 0) return because(REASONS.truncated);
   const protocol = opening.protocol;
+  // It may be expected by the same ports.
+  if (population.only.expected !== 0) letGo(plan);
   const expected = takeExpected(family, opening);
   if (expected !== NONE) {
     const ip = skb.header(family.Header, ETHERNET);
@@ -59,12 +62,15 @@ function welcome(skb: Skb, family: Family, ip: ViewOf<typeof Ipv4>, expected: u3
 export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): number {
   opening.mark = markOf(skb, opening);
   const service = findService(opening);
-  if (service === null) return orphaned(skb, opens);
-  if (settings.only.backupOnly !== 0) return because(REASONS.backupOnly);
-  if (!opens) return because(REASONS.notFirst);
-  if (dropsFirstPacket()) return because(REASONS.defence);
+  if (service === null) {
+    letGo(plan);
+    return orphaned(skb, opens);
+  }
+  if (settings.only.backupOnly !== 0) return refused(plan, REASONS.backupOnly);
+  if (!opens) return refused(plan, REASONS.notFirst);
+  if (dropsFirstPacket()) return refused(plan, REASONS.defence);
   // Active FTP: the real server calls the client, nothing is balanced.
-  if (opening.clientPort === FTP_DATA) return because(REASONS.ignored);
+  if (opening.clientPort === FTP_DATA) return refused(plan, REASONS.ignored);
 
   assign(plan.service, service);
   plan.template = NONE;
@@ -75,6 +81,12 @@ export function admit(skb: Skb, opening: Opening, plan: Plan, opens: boolean): n
   // A port that is not the service's own: only persistence makes sense of it.
   const foreign = !persistent && service.mark === 0 && opening.virtualPort !== service.port;
   return goOn(skb, plan, plan.chosen === NONE && !foreign);
+}
+
+/** It opens no connection. */
+function refused(plan: Plan, reason: Reason): number {
+  letGo(plan);
+  return because(reason);
 }
 
 /** To the service's scheduler, where it is to choose, or at once to connect.ts. */
@@ -92,7 +104,7 @@ export function askEngine(skb: Skb, family: Family): number {
   const wanted = openings.at(OF_ITS_TEMPLATE);
   const plan = planOf();
   if (plan === null || opening === null || wanted === null) return because(REASONS.corrupt);
-  if (!readKey(skb, family)) return because(REASONS.noCallId);
+  if (!readKey(skb, family)) return refused(plan, REASONS.noCallId);
   templateKey(wanted, plan.service, opening);
   wanted.engine = plan.service.engine;
   plan.template = ifValid(findByKey(finishKey(wanted)));

@@ -22,6 +22,7 @@ import { type Connection, isNat64, METHOD_MASK } from './connection/connection.t
 import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
+import { beginPlan } from './connection/opening.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REPLY, REQUEST } from './family.ts';
 import { FollowedFlow, followed, HOST, NOBODY, OUTWARDS, TOWARDS_CLIENT, TOWARDS_OUTSIDE } from './followed.ts';
@@ -42,6 +43,7 @@ import {
   METHOD_LOCAL,
   METHOD_MASQ,
   METHOD_TUNNEL,
+  NONE,
   type Route,
   SERVER_AVAILABLE,
   servers,
@@ -144,6 +146,7 @@ export function firstFragment(skb: Skb, family: Family): number {
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
   const flow = findFlow(family, tuple);
+  beginPlan(NONE);
   if (flow === NO_FLOW) return tailCall(skb, stages, FIRST_PACKET);
   const now = clock();
   const towards = directionOf(flow);

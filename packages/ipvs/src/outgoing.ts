@@ -41,6 +41,7 @@ export function outgoing(skb: Skb, family: Family): number {
   if (service === null) return unclaimed(skb);
   assign(plan.service, service);
   plan.chosen = known.server;
+  plan.finished = NONE;
   opening.clientPort = ports.destinationPort;
   opening.virtualPort = service.port;
   opening.protocol = IPPROTO_UDP;

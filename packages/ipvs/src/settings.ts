@@ -66,6 +66,8 @@ export const Settings = struct('settings', {
   localPorts: u32,
   /** 1: packets go straight into the network namespaces behind local veth pairs (forward/peer.ts). */
   localPeers: u32,
+  /** Which ports may have helpers (helper/ports.ts). */
+  helped: u32,
   /** 1 where real servers may open connections (outgoing.ts). */
   engineServers: u32,
   /** What stands in for random numbers, so that a replay draws the same; 0: they are random. */

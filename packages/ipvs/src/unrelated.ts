@@ -9,6 +9,7 @@ import type { Family } from './family.ts';
 import { admit } from './first-packet.ts';
 import { ETHERNET, ICMP, Ports } from './packet/headers.ts';
 import { isBalanced } from './protocol/index.ts';
+import { NONE } from './service/service.ts';
 import { settings } from './settings.ts';
 
 /** The stage. */
@@ -32,5 +33,6 @@ export function unrelated(skb: Skb, family: Family): number {
   opening.family = family.number;
   family.widen(opening.client, quoted.destination);
   family.widen(opening.virtual, quoted.source);
+  plan.finished = NONE;
   return admit(skb, opening, plan, true);
 }

@@ -23,7 +23,13 @@ export interface MapOptions {
   readonly maxEntries: number;
   /** Do not allocate all entries at once: less memory while empty, slower inserts. */
   readonly noPreallocation?: boolean;
+  /** Of arrays: the first element begins a page. So elements of 64 bytes, or twice that, never lie across lines of the cache. */
+  readonly aligned?: boolean;
 }
+
+/** The kernel's BPF_F_NO_PREALLOC and BPF_F_MMAPABLE. */
+const NO_PREALLOCATION = 1;
+const MAPPABLE = 1024;
 
 export class MapDefinition {
   readonly kind = 'map';
@@ -39,7 +45,7 @@ export class MapDefinition {
     name: string,
     key: Key | undefined,
     value: Struct<Fields> | undefined,
-    { maxEntries, noPreallocation = false }: MapOptions,
+    { maxEntries, noPreallocation = false, aligned = false }: MapOptions,
   ) {
     if (!/^[A-Za-z0-9_]{1,15}$/.test(name)) {
       throw new RangeError(`Cannot declare map "${name}": a name has 1 to 15 letters, digits and underscores`);
@@ -49,7 +55,7 @@ export class MapDefinition {
     this.key = key;
     this.value = value;
     this.maxEntries = maxEntries;
-    this.flags = noPreallocation ? 1 : 0;
+    this.flags = (noPreallocation ? NO_PREALLOCATION : 0) + (aligned ? MAPPABLE : 0);
   }
 
   get keySize(): number {

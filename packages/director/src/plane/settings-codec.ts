@@ -1,5 +1,6 @@
 /** From the texts that operators write to the numbers that packets read. */
-import { PROTOCOLS, type Settings, ticksOf } from '@ipvsd/ipvs';
+import { HELPERS, helpedBits, PROTOCOLS, type Settings, ticksOf } from '@ipvsd/ipvs';
+import { portSetting, readPorts } from '../helped-ports.ts';
 import type { Document } from './registry.ts';
 
 /** Modes that the data plane changes between 1 and 2 by itself. */
@@ -39,6 +40,7 @@ export function fillSettings(s: Settings, sysctls: ReadonlyMap<string, string>, 
   const [lowest = 0, highest = 0] = sysctls.get('local_port_range')!.split('\t').map(Number);
   s.addressOption = number('toa_option');
   s.datagramOption = number('uoa_mode');
+  s.helped = helpedBits(HELPERS.flatMap(({ name }) => readPorts(sysctls.get(portSetting(name)) ?? '') ?? []));
   s.firstLocalPort = lowest;
   s.localPorts = highest - lowest + 1;
   s.localPeers = number('local_peers');

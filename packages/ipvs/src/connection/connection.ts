@@ -52,12 +52,9 @@ export const isNat64 = (c: ViewOf<typeof Connection>): boolean =>
 /** State of a template, as bits: a connection of it was established. */
 export const ASSURED = 1;
 
+/** Two lines of the cache: what each packet writes in the first, what it is found by and where it goes back to in the second. */
 export const Connection = struct('connection', {
-  client: Address6,
-  virtual: Address6,
   real: Address6,
-  clientPort: be16,
-  virtualPort: be16,
   realPort: be16,
   protocol: u8,
   family: u8,
@@ -71,14 +68,18 @@ export const Connection = struct('connection', {
   /** Number of its real server; NONE where it has none (bypass). */
   server: u32,
   inPackets: u32,
-  /** Firewall mark of its first packet. */
-  mark: u32,
   /** Number of the connection that controls it plus one; 0 when none does. */
   controller: u32,
   /** How many it controls. */
   controls: u32,
+  /** Firewall mark of its first packet. */
+  mark: u32,
   /** Its own number, for what lies beside it (connection/idle.ts, connection/local-end.ts). */
   number: u32,
+  client: Address6,
+  virtual: Address6,
+  clientPort: be16,
+  virtualPort: be16,
   /** Back to the client. */
   route: Route,
 });
@@ -91,7 +92,7 @@ export const MAX_CONNECTIONS = 262_144;
  */
 export const reservedFor = (maxConnections: number): number => maxConnections >>> 4;
 
-export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS });
+export const connections = arrayMap('connections', Connection, { maxEntries: MAX_CONNECTIONS, aligned: true });
 
 const Slot = struct('slot', { connection: u32 });
 const freeSlots = stackMap('free_slots', Slot, { maxEntries: MAX_CONNECTIONS });

@@ -51,6 +51,7 @@ type FlowBucket = ViewOf<typeof FlowBucket>;
 export const bucketsFor = (connections: number): number => Math.ceil((connections * 5) / PLACES.length);
 export const flowBuckets = arrayMap('flow_buckets', FlowBucket, {
   maxEntries: bucketsFor(MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS)),
+  aligned: true,
 });
 
 /** How far from the second bucket a flow may lie. */

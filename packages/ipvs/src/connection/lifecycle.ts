@@ -89,6 +89,24 @@ export function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c:
 }
 
 /**
+ * Let replies find an entry that was taken over, as the client's packets do already; `same`: as they found it before. False where
+ * the table of flows is full.
+ * @subprog
+ */
+export function enterAgain(c: Connection, index: u32, same: u32): boolean {
+  // Under FULLNAT they do.
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) return true;
+  return c.family === AF_INET ? enterAgainIn(IPV4, c, index, same) : enterAgainIn(IPV6, c, index, same);
+}
+
+function enterAgainIn(family: Family, c: Connection, index: u32, same: u32): boolean {
+  const back = stack(family.Tuple);
+  tupleOfReplies(family, back, c);
+  const flow = flowOf(index, REPLY);
+  return (same !== 0 && findFlow(family, back) === flow) || redirectFlow(family, back, flow);
+}
+
+/**
  * No packet finds it from now on.
  * @subprog
  */
@@ -138,11 +156,16 @@ function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connec
 }
 
 /**
- * A connection that took a local port and was not let in gives it back.
+ * Replies do not find it from now on.
  * @subprog
  */
+export function leaveReplies(c: Connection, index: u32): void {
+  forgetReplies(c, index);
+}
+
+/** A connection that took a local port and was not let in gives it back. */
 export function returnLocalPort(c: Connection, index: u32): void {
-  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) forgetReplies(c, index);
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) leaveReplies(c, index);
 }
 
 /**
@@ -175,6 +198,18 @@ export function bind(server: RealServer): void {
   if (server.upper !== 0 && server.active + server.inactive >= server.upper) {
     server.flags = u32(server.flags | SERVER_OVERLOAD);
   }
+}
+
+/** The same where its entry was that of an inactive one at the real server of number `before`, which lets go of that. */
+export function bindInstead(server: RealServer, before: u32, c: Connection): void {
+  bind(server);
+  unbindFrom(before, c);
+}
+
+/** The real server of that number has the connection no longer. */
+export function unbindFrom(number: u32, c: Connection): void {
+  const server = servers.at(number);
+  if (server !== null) unbind(server, c);
 }
 
 /** The reverse, with the overload flag's hysteresis (spec section 5). */

@@ -28,7 +28,7 @@ import {
   type ViewOf,
 } from '@ipvsd/bpf';
 import { type Family, REPLY, sourceOf } from '../family.ts';
-import { Address6 } from '../packet/address.ts';
+import { Address6, isSame } from '../packet/address.ts';
 import { MAX_SERVICES, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { type Connection, MAX_CONNECTIONS } from './connection.ts';
@@ -141,6 +141,32 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
   // The first is counted already.
   if (tried !== 0) atomicAdd(pool, 'cursor', tried);
   return taken === 1;
+}
+
+/**
+ * The same end as the connection had that its entry was before, if the address is still one of the service's: 16 of them are looked
+ * through. `same`: its replies find it already; otherwise it is to be had where no other of the real server has it.
+ * @subprog
+ */
+export function keepLocalEnd(
+  family: Family,
+  c: Connection,
+  service: u32,
+  first: u32,
+  locals: u32,
+  same: boolean,
+): boolean {
+  const end = localEnds.at(c.number);
+  if (end === null) return false;
+  let known: u32 = 0;
+  loop(locals < MOST_ADDRESSES ? locals : MOST_ADDRESSES, (place) => {
+    const local = localAddresses.lookup(stack(LocalAddressKey, { service, place: u32(first + place) }));
+    if (local === null) return 1;
+    if (!isSame(local.address, end.address)) return 0;
+    known = 1;
+    return 1;
+  });
+  return known !== 0 && (same || keepPort(family, c));
 }
 
 /** The local port of that turn. Read by each, as the stack below is short. */

@@ -27,6 +27,7 @@ import {
   connections,
   HAS_ADJUSTMENTS,
   HAS_IDLE_RULE,
+  HASHED,
   HELPER_UNIT,
   INACTIVE,
   LIMITED,
@@ -46,8 +47,9 @@ import {
   UNKNOWN_PORT,
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
-import { bind, enter, returnLocalPort } from './lifecycle.ts';
+import { bind, bindInstead, enter, enterAgain, leave, returnLocalPort, unbindFrom } from './lifecycle.ts';
 import {
+  keepLocalEnd,
   keepPort,
   localEnds,
   OTHER_LOCALS,
@@ -60,16 +62,19 @@ import {
   takeLocalEnd,
   takePort,
 } from './local-end.ts';
-import { NO_LOCAL_PORT, NO_SERVER, type Opening, TABLE_FULL } from './opening.ts';
+import { NO_LOCAL_PORT, NO_SERVER, type Opening, type Plan, TABLE_FULL } from './opening.ts';
+import { endBefore, KEPT_END, KEPT_REPLIES, letGo, takeOver } from './reuse.ts';
 
 /** Ticks until the first state sets its own timeout. */
 const INITIAL_TIMEOUT = ticksOf(3);
 
 /**
- * A connection to the real server `chosen`. `controller`: the number of its template plus one, or 0.
+ * A connection to the real server that the plan chose, in the entry of its finished one where it can be. `controller`: the number of
+ * its template plus one, or 0.
  * @subprog
  */
-export function makeConnection(service: Service, opening: Opening, chosen: u32, port: be16, controller: u32): u32 {
+export function makeConnection(plan: Plan, opening: Opening, port: be16, controller: u32): u32 {
+  const { service, chosen } = plan;
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
   const method: u8 = u8(server.method & 7);
@@ -81,36 +86,31 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
   const helped: u32 = readable ? helperOf(opening.protocol, opening.virtualPort) : 0;
   const tells: u32 = fullnat ? wayToTell(service, opening.protocol) : TELLS_NOT;
   const proxied = tells >= TELLS_BY_PROXY_1 && opening.protocol === IPPROTO_TCP;
-  const index = fill(
-    opening,
-    chosen,
-    port,
+  const flags: u32 =
     (proxied && helped === 0 ? ADJUSTED : 0) +
-      method +
-      INACTIVE +
-      unseen +
-      familyOf(server, opening) +
-      (once ? ONE_PACKET : 0) +
-      flagsOfHelper(helped, opening) +
-      flagsOfLimit(service.segmentSize, opening.protocol),
-    INITIAL_TIMEOUT,
-    isAssured(controller),
-  );
-  if (index === TABLE_FULL) return TABLE_FULL;
-  if (helped !== 0 || proxied) beginUnchanged(index);
+    method +
+    INACTIVE +
+    unseen +
+    familyOf(server, opening) +
+    (once ? ONE_PACKET : 0) +
+    flagsOfHelper(helped, opening) +
+    flagsOfLimit(service.segmentSize, opening.protocol);
+  const again = plan.finished === NONE ? NONE : takeOver(plan, opening);
+  letGo(plan);
+  const index = again === NONE ? take(isAssured(controller)) : again;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
+  const before: u32 = c.server;
+  let kept: u32 = 0;
+  if (again === NONE) introduce(c, index, opening);
+  else kept = endBefore(c, server.address, port, flags);
+  fill(c, chosen, port, again === NONE ? flags : u32(flags + HASHED), INITIAL_TIMEOUT, opening.mark);
+  if (helped !== 0 || proxied) beginUnchanged(index);
   assign(c.real, server.address);
   if (fullnat) {
-    const own = server.family === opening.family;
-    const place: u32 = own ? 0 : OTHER_LOCALS;
-    const locals: u32 = own ? service.locals : service.otherLocals;
-    const refused =
-      server.family === AF_INET
-        ? takeLocalEnd(IPV4, c, service.index, place, locals)
-        : takeLocalEnd(IPV6, c, service.index, place, locals);
+    const refused = localEndFor(c, service, server.family, kept);
     if (refused !== 0) {
-      giveUp(c, index);
+      abandon(c, index, again, before);
       return refused;
     }
     const end = localEnds.at(index);
@@ -119,16 +119,44 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
       end.answered = 0;
     }
   }
-  if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return giveUp(c, index);
-  if (!once && !enter(c, index)) return giveUp(c, index);
+  if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return abandon(c, index, again, before);
+  const entered = again !== NONE ? enterAgain(c, index, kept & KEPT_REPLIES) : once || enter(c, index);
+  if (!entered) return abandon(c, index, again, before);
   if (controller !== 0) {
     const controlling = connections.at(u32(controller - 1));
     if (controlling !== null) atomicAdd(controlling, 'controls', 1);
     c.controller = controller;
   }
-  bind(server);
+  if (again === NONE) bind(server);
+  // Where no threshold is, one that comes for one that goes changes nothing.
+  else if (before !== chosen || server.upper !== 0) bindInstead(server, before, c);
   countConnection(chosen);
+  c.alive = 1;
   return index;
+}
+
+/** The connection did not come about; nor is there still one where it took over the entry `again`, of the real server `before`. */
+function abandon(c: Connection, index: u32, again: u32, before: u32): u32 {
+  if (again !== NONE) unbindFrom(before, c);
+  return giveUp(c, index);
+}
+
+/** A local end: the one that the entry had, where that leads to the real server or may, or another. 0, or why there is none. */
+function localEndFor(c: Connection, service: Service, family: u32, kept: u32): u32 {
+  const { index } = service;
+  const own = family === c.family;
+  const place: u32 = own ? 0 : OTHER_LOCALS;
+  const locals: u32 = own ? service.locals : service.otherLocals;
+  const four = family === AF_INET;
+  if ((kept & KEPT_END) !== 0) {
+    const same = (kept & KEPT_REPLIES) !== 0;
+    const keeps = four
+      ? keepLocalEnd(IPV4, c, index, place, locals, same)
+      : keepLocalEnd(IPV6, c, index, place, locals, same);
+    if (keeps) return 0;
+    if (same) returnLocalPort(c, c.number);
+  }
+  return four ? takeLocalEnd(IPV4, c, index, place, locals) : takeLocalEnd(IPV6, c, index, place, locals);
 }
 
 /** How a real server is told of its client: as the service says, else by the protocol's option. */
@@ -157,7 +185,7 @@ const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
  * @subprog
  */
 export function makeBypass(opening: Opening): u32 {
-  const index = fill(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT, false);
+  const index = begin(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
@@ -171,7 +199,7 @@ export function makeBypass(opening: Opening): u32 {
 export function makeMasqueraded(opening: Opening, source: Address6): u32 {
   const helped = helperOf(opening.protocol, opening.virtualPort);
   const flags = METHOD_FULLNAT + INACTIVE + flagsOfHelper(helped, opening);
-  const index = fill(opening, NONE, opening.virtualPort, flags, INITIAL_TIMEOUT, false);
+  const index = begin(opening, NONE, opening.virtualPort, flags, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
   if (helped !== 0) beginUnchanged(index);
   const c = connections.at(index);
@@ -196,7 +224,7 @@ export function makeMasqueraded(opening: Opening, source: Address6): u32 {
 export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
-  const index = fill(
+  const index = begin(
     wanted,
     chosen,
     port,
@@ -226,7 +254,7 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   const lacks: u32 = wanted.protocol === IPPROTO_GRE ? SUPERSEDED : unknown;
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
   const limit = flagsOfLimit(c.flags & LIMITED, wanted.protocol);
-  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + lacks + limit, INITIAL_TIMEOUT, true);
+  const index = begin(wanted, c.server, realPort, inherited + INACTIVE + lacks + limit, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
@@ -277,37 +305,54 @@ function isAssured(controller: u32): boolean {
 const familyOf = (server: RealServer, opening: Opening): number =>
   server.family === opening.family ? 0 : OTHER_FAMILY;
 
-/** An entry that no packet finds yet. */
-function fill(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32, known: boolean): u32 {
-  const index = takeSlot(known);
-  if (index === NONE) return TABLE_FULL;
+/** An entry that no packet finds yet: its number. */
+function begin(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32, known: boolean): u32 {
+  const index = take(known);
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
+  introduce(c, index, opening);
+  fill(c, server, port, flags, timeout, opening.mark);
+  c.alive = 1;
+  return index;
+}
+
+/** A place in the table, or TABLE_FULL. */
+function take(known: boolean): u32 {
+  const index = takeSlot(known);
+  if (index === NONE) return TABLE_FULL;
+  atomicAdd(population.only, 'alive', 1);
+  return index;
+}
+
+/** Whose the entry is. */
+function introduce(c: Connection, index: u32, opening: Opening): void {
   assign(c.client, opening.client);
   assign(c.virtual, opening.virtual);
   c.clientPort = opening.clientPort;
   c.virtualPort = opening.virtualPort;
-  c.realPort = port;
   c.protocol = opening.protocol;
   c.family = opening.family;
+  c.number = index;
+  c.route.ifindex = 0;
+}
+
+/** What it begins with. */
+function fill(c: Connection, server: u32, port: be16, flags: u32, timeout: u32, mark: u32): void {
+  c.realPort = port;
   c.flags = flags;
   c.state = 0;
   c.timeout = timeout;
   c.lastSeen = clock();
   c.server = server;
   c.inPackets = 0;
-  c.mark = opening.mark;
+  c.mark = mark;
   c.controller = 0;
   c.controls = 0;
-  c.number = index;
-  c.route.ifindex = 0;
-  c.alive = 1;
-  atomicAdd(population.only, 'alive', 1);
-  return index;
 }
 
-/** Another CPU was first, or the table of flows is full. */
+/** Another CPU was first, or the table of flows is full, or there is no local port. */
 function giveUp(c: Connection, index: u32): u32 {
+  leave(c, index);
   returnLocalPort(c, index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);

@@ -37,7 +37,7 @@ export function open(plan: Plan, opening: Opening): u32 {
   const mapped = !persistent || opening.virtualPort === service.port;
   const own = portOf(chosen);
   const port = mapped && raw(own) !== 0 ? own : opening.virtualPort;
-  const opened = makeConnection(service, opening, chosen, port, persistent ? u32(template + 1) : 0);
+  const opened = makeConnection(plan, opening, port, persistent ? u32(template + 1) : 0);
   if (persistent && opened <= LAST_CONNECTION) touch(template);
   return opened;
 }

@@ -58,6 +58,8 @@ export const Plan = struct('plan', {
   template: u32,
   /** Number of its real server, or NONE. */
   chosen: u32,
+  /** Number of the finished connection whose ports its client uses anew, or NONE (connection/reuse.ts). */
+  finished: u32,
 });
 export type Plan = ViewOf<typeof Plan>;
 
@@ -65,6 +67,12 @@ const plans = percpuArray('plans', Plan, { maxEntries: 1 });
 
 /** This CPU's plan; null never happens, but the verifier asks. */
 export const planOf = (): Plan | null => plans.at(0);
+
+/** Where a first packet is met: `finished` is the connection that its client has done with, or NONE. */
+export function beginPlan(finished: u32): void {
+  const plan = planOf();
+  if (plan !== null) plan.finished = finished;
+}
 
 /** No real server may have it. */
 export const NO_SERVER = 0xffff_fff1;

@@ -1,21 +1,29 @@
-/** The way out: next hop and interface, taken from the kernel's routing table and kept for a second. */
+/**
+ * The way out: next hop and interface, taken from the kernel's routing table and kept for a second: with the connection or the real
+ * server, and beside them by destination, as a client that opens one connection often opens more.
+ */
 import {
+  assign,
   BPF_FIB_LOOKUP_SRC,
   FibLookup,
   fibLookup,
+  percpuArray,
   RedirectNeighbour,
   redirectNeigh,
   type Skb,
   stack,
+  struct,
   u8,
   u16,
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
 import type { Family } from '../family.ts';
-import type { Address6 } from '../packet/address.ts';
+import { Address6, isSame } from '../packet/address.ts';
 import { ETHERNET, IPPROTO_TCP, MAX_OFFSET, Tcp } from '../packet/headers.ts';
-import type { Route } from '../service/service.ts';
+import { bucketOf } from '../scheduler/hash.ts';
+import { foldAddress } from '../scheduler/scheduler.ts';
+import { Route } from '../service/service.ts';
 import { ticksOf } from '../settings.ts';
 import { ownAddressOn } from './own-address.ts';
 import { isPeer, keepLinkAddresses, sendToPeer } from './peer.ts';
@@ -35,8 +43,30 @@ export function findRoute(skb: Skb, family: Family, route: Route, destination: A
   return askRoute(skb, family, route, destination, now);
 }
 
+/** What the kernel said last, by destination and the interface on which the packet came. */
+const Answer = struct('route_answer', { destination: Address6, ingress: u32, family: u32, route: Route });
+const answers = percpuArray('route_answers', Answer, { maxEntries: 256 });
+
 /** @subprog */
 function askRoute(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
+  const answer = answers.at(bucketOf(foldAddress(destination)));
+  if (answer === null) return false;
+  const ingress = skb.ingressIfindex;
+  const known =
+    answer.ingress === ingress && answer.family === family.number && isSame(answer.destination, destination);
+  if (known && answer.route.ifindex !== 0 && u32(now - answer.route.at) < ROUTE_AGE) {
+    assign(route, answer.route);
+    return true;
+  }
+  if (!askKernel(skb, family, route, destination, now)) return false;
+  answer.ingress = ingress;
+  answer.family = family.number;
+  assign(answer.destination, destination);
+  assign(answer.route, route);
+  return true;
+}
+
+function askKernel(skb: Skb, family: Family, route: Route, destination: Address6, now: u32): boolean {
   const question = stack(FibLookup);
   // Any packet has a byte: the answer says how many may be in one.
   const answer = ask(skb, family, question, destination, 1);

@@ -80,9 +80,10 @@ export function tell(skb: Skb, family: Family): number {
   }
   const listens = end.answered !== 0 && tcp.acknowledgement === end.firstAck && (flags & (SYN | RST)) === 0 && whole;
   const atFirst = tcp.sequence === end.firstSequence;
+  const hasOptions = tcp.dataOffset >>> 4 !== NO_OPTIONS;
   // A client's own option might say that it is somebody else.
   const kind = settings.only.addressOption;
-  if (kind !== 0) blotOptions(skb, transport, kind);
+  if (kind !== 0 && hasOptions) blotOptions(skb, transport, kind);
   if ((flags & (SYN | ACK)) === SYN) {
     clearTimestamps(skb, transport);
     // Not where it may be anybody's, which meets a connection that is open.
@@ -106,11 +107,11 @@ const optionSize = (c: Connection): u32 => (c.family === AF_INET ? OPTION_4 : OP
 
 /** The client's first segment: its bytes, but for the SYN, will come behind the header. */
 function begin(skb: Skb, c: Connection, end: LocalEnd, transport: u32): void {
+  if (end.tells !== TELLS_BY_PROXY_1 && end.tells !== TELLS_BY_PROXY_2) return;
   const tcp = skb.header(Tcp, transport);
   const adjustment = adjustmentOf(c.number, REQUEST);
   if (tcp === null || adjustment === null) return;
   end.answered = 0;
-  if (end.tells !== TELLS_BY_PROXY_1 && end.tells !== TELLS_BY_PROXY_2) return;
   writeHeader(c, end.tells);
   const size = lineLength();
   const first = u32(ntohl(tcp.sequence) + 1);

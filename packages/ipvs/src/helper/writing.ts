@@ -30,12 +30,14 @@ import { ETHERNET, Ipv4, Ipv6, MAX_OFFSET, Udp } from '../packet/headers.ts';
 import { sumOf } from '../packet/sum.ts';
 
 const LONGEST = 128;
-const LONGEST_TAIL = 2048;
 const MOST = 0xffff;
 const Line = struct('line', { length: u32, bytes: array(u8, LONGEST) });
 type Line = ViewOf<typeof Line>;
 const lines = percpuArray('lines', Line, { maxEntries: 1 });
-const Byte = struct('written_byte', { value: u8 });
+/** What is moved and written at once, of as many bytes as its name says. */
+const Block32 = struct('written_block', { bytes: array(u8, 32) });
+const Block4 = struct('written_word', { bytes: array(u8, 4) });
+const Block1 = struct('written_byte', { bytes: array(u8, 1) });
 const lineOf = (): Line | null => lines.at(0);
 /** Offset of the checksum in the TCP header. */
 const CHECKSUM = 16;
@@ -119,14 +121,15 @@ export function replaceText(skb: Skb, family: Family, transport: u32, at: u32, l
   const tail = u32(end - behind);
   const newEnd = u32(end + line.length - length);
   if (newEnd > MOST) return false;
-  // Sums begin at an even place of the segment.
+  // Sums begin at an even place of the segment. What moves by an even number of bytes adds to the sum what it did.
   const from = u32(at - (u32(at - transport) & 1));
-  const before = sumOf(skb, from, u32(end - from));
+  const even = ((line.length ^ length) & 1) === 0;
+  const before = sumOf(skb, from, u32((even ? behind : end) - from));
   if (newEnd > end && changeTail(skb, newEnd, 0) !== 0) return false;
   moveTail(skb, behind, u32(at + line.length), tail);
   if (newEnd < end && changeTail(skb, newEnd, 0) !== 0) return false;
   writeLine(skb, at);
-  const after = sumOf(skb, from, u32(newEnd - from));
+  const after = sumOf(skb, from, u32((even ? at + line.length : newEnd) - from));
   const header = skb.header(family.Header, ETHERNET);
   if (header === null) return false;
   const oldLength = htons(u32(end - transport) & MOST);
@@ -174,25 +177,48 @@ export function putBeforeDatagram(skb: Skb, family: Family, transport: u32): boo
 /** Bytes from `from` to `to`, in the order in which none is overwritten before it has moved. */
 function moveTail(skb: Skb, from: u32, to: u32, length: u32): void {
   if (from === to) return;
+  const blocks: u32 = (length & MOST) >>> 5;
+  const words: u32 = (length & 31) >>> 2;
+  moveBlocks(skb, from, to, length, Block32, blocks, 0);
+  moveBlocks(skb, from, to, length, Block4, words, blocks * 32);
+  moveBlocks(skb, from, to, length, Block1, length & 3, blocks * 32 + words * 4);
+}
+
+type Block = typeof Block32;
+
+/** `done` bytes have moved already, of those that are first to move. */
+function moveBlocks(skb: Skb, from: u32, to: u32, length: u32, Block: Block, count: u32, done: u32): void {
   const backwards = to > from;
-  const byte = stack(Byte);
-  loop(LONGEST_TAIL, (i) => {
-    if (i >= length) return 1;
-    const offset = backwards ? u32(length - 1 - i) : i;
-    if (loadBytes(skb, u32(from + offset) & MOST, byte) !== 0) return 1;
-    storeBytes(skb, u32(to + offset) & MOST, byte, 0);
+  const block = stack(Block);
+  const { size } = Block;
+  loop(count, (i) => {
+    const ahead = done + i * size;
+    const offset = backwards ? u32(length - ahead - size) : ahead;
+    if (loadBytes(skb, u32(from + offset) & MOST, block) !== 0) return 1;
+    storeBytes(skb, u32(to + offset) & MOST, block, 0);
     return 0;
   });
 }
 
 /** The line, at that place of the packet. */
 export function writeLine(skb: Skb, at: u32): void {
-  const byte = stack(Byte);
-  loop(LONGEST, (i) => {
+  const line = lineOf();
+  if (line === null) return;
+  const words: u32 = (line.length & (LONGEST - 1)) >>> 2;
+  writeBlocks(skb, at, Block4, words, 0);
+  writeBlocks(skb, at, Block1, line.length & 3, words * 4);
+}
+
+/** Of the line from its byte `first` on. */
+function writeBlocks(skb: Skb, at: u32, Block: Block, count: u32, first: u32): void {
+  const block = stack(Block);
+  const { size } = Block;
+  loop(count, (i) => {
     const line = lineOf();
-    if (line === null || i >= line.length) return 1;
-    byte.value = line.bytes.get(i & (LONGEST - 1));
-    storeBytes(skb, u32(at + i) & MOST, byte, 0);
+    if (line === null) return 1;
+    const begin = first + i * size;
+    for (let k = 0; k < size; k++) block.bytes.set(k, line.bytes.get((begin + k) & (LONGEST - 1)));
+    storeBytes(skb, u32(at + begin) & MOST, block, 0);
     return 0;
   });
 }

@@ -24,6 +24,7 @@ import {
   idleEnds,
   idleRules,
   ingress,
+  LocalEnd,
   localAddresses,
   localEnds,
   localities,
@@ -251,11 +252,16 @@ export class Worlds {
   // What is compared -----------------------------------------------------------------------------------------------
 
   compare(story: string): void {
+    // When the kernel was asked for a route, each of its CPUs remembers for itself.
     this.#compareValues(connections, 0, ENTRIES, story, (bytes) => {
+      const c = Connection.on(bytes);
+      c.route.at = 0;
       // What a free entry last held is nobody's.
-      if (Connection.on(bytes).alive !== 1) bytes.fill(0);
+      if (c.alive !== 1) bytes.fill(0);
     });
-    this.#compareValues(localEnds, 0, ENTRIES, story);
+    this.#compareValues(localEnds, 0, ENTRIES, story, (bytes) => {
+      LocalEnd.on(bytes).route.at = 0;
+    });
     this.#compareValues(flowBuckets, 0, bucketsFor(ENTRIES), story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
