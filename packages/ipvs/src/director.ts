@@ -16,7 +16,7 @@ import { SCTP_CLOSED } from './protocol/sctp.ts';
 import { CLOSE, FIN_WAIT, TIME_WAIT } from './protocol/tcp.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { SERVER_AVAILABLE, servers } from './service/service.ts';
+import { SERVER_AVAILABLE, servers, standingOf } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
 import { CALL, FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 import { wasTunneled } from './tunneled.ts';
@@ -112,7 +112,7 @@ function fateOf(c: Connection, event: u32): u32 {
   const server = servers.at(c.server);
   if (server === null) return GOES_ON;
   if ((server.flags & SERVER_AVAILABLE) === 0) return FORSAKEN;
-  return first && server.weight === 0 ? FINISHED : GOES_ON;
+  return first && standingOf(c.server).weight === 0 ? FINISHED : GOES_ON;
 }
 
 /** The bit of conn_reuse_mode for connections whose replies go another way. */

@@ -4,6 +4,7 @@
  * A declaration at module scope is only a blueprint. Where the bytes are depends on who runs: pinned kernel maps under
  * eBPF, the current `World` in Node.
  */
+import { BPF_F_MMAPABLE } from '../map-store.ts';
 import type { MapType } from '../spec.ts';
 import type { TcProgram } from './program.ts';
 import type { Scalar, u32 } from './scalar.ts';
@@ -25,6 +26,13 @@ export interface MapOptions {
   readonly noPreallocation?: boolean;
 }
 
+export interface SingleOptions {
+  /** User space has its memory too, see `MapStore.memory`. */
+  readonly shared?: boolean;
+}
+
+const BPF_F_NO_PREALLOC = 1;
+
 export class MapDefinition {
   readonly kind = 'map';
   readonly type: MapType;
@@ -39,7 +47,7 @@ export class MapDefinition {
     name: string,
     key: Key | undefined,
     value: Struct<Fields> | undefined,
-    { maxEntries, noPreallocation = false }: MapOptions,
+    { maxEntries, noPreallocation = false, shared = false }: MapOptions & SingleOptions,
   ) {
     if (!/^[A-Za-z0-9_]{1,15}$/.test(name)) {
       throw new RangeError(`Cannot declare map "${name}": a name has 1 to 15 letters, digits and underscores`);
@@ -49,7 +57,7 @@ export class MapDefinition {
     this.key = key;
     this.value = value;
     this.maxEntries = maxEntries;
-    this.flags = noPreallocation ? 1 : 0;
+    this.flags = (noPreallocation ? BPF_F_NO_PREALLOC : 0) | (shared ? BPF_F_MMAPABLE : 0);
   }
 
   get keySize(): number {
@@ -158,8 +166,8 @@ export const arrayMap = <V extends Fields>(name: string, value: Struct<V>, optio
 export const percpuArray = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new PercpuArrayOf<V>('percpuArray', name, U32_KEY, value, options);
 /** An array of one element, whose address is part of the program: `settings.only.field` costs one load. */
-export const single = <V extends Fields>(name: string, value: Struct<V>) =>
-  new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1 });
+export const single = <V extends Fields>(name: string, value: Struct<V>, options: SingleOptions = {}) =>
+  new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1, ...options });
 export const queue = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new QueueOf<V>('queue', name, undefined, value, options);
 /** Last in, first out. */

@@ -111,7 +111,7 @@ export function makeConnection(service: Service, opening: Opening, chosen: u32, 
     if (controlling !== null) atomicAdd(controlling, 'controls', 1);
     c.controller = controller;
   }
-  bind(server);
+  bind(server, chosen);
   countConnection(chosen);
   return index;
 }
@@ -211,7 +211,7 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
   if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
-  if (server !== null) bind(server);
+  if (server !== null) bind(server, c.server);
   return index;
 }
 

@@ -1,6 +1,6 @@
 /** Least connection: the eligible real server with the least overhead; the first in the list where several have it. */
-import { loop, u32 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
+import { u32 } from '@ipvsd/bpf';
+import { EMPTY, eachServer, NONE, overhead, type Scheduler } from './scheduler.ts';
 
 export const lc: Scheduler = {
   name: 'lc',
@@ -8,13 +8,11 @@ export const lc: Scheduler = {
   schedule(service) {
     let chosen: u32 = NONE;
     let least: u32 = 0;
-    loop(service.count, (place) => {
-      const server = memberAt(service, place);
-      if (server === null || !isEligible(server)) return 0;
+    eachServer(service, (server, number) => {
       const load = u32(overhead(server));
       if (chosen === NONE || load < least) {
         least = load;
-        chosen = memberNumber(service, place);
+        chosen = number;
       }
       return 0;
     });

@@ -1,22 +1,21 @@
 /** Never queue: the first idle real server however light, and only where all are busy the shortest expected delay. */
-import { loop, u32 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
+import { u32 } from '@ipvsd/bpf';
+import { EMPTY, eachServer, isLighter, NONE, type Scheduler } from './scheduler.ts';
 
 export const nq: Scheduler = {
   name: 'nq',
   number: 10,
   schedule(service) {
     let chosen: u32 = NONE;
-    let least: u32 = 0;
+    // Heavier than anyone: a load for no weight at all.
+    let least: u32 = 1;
     let weight: u32 = 0;
-    loop(service.count, (place) => {
-      const server = memberAt(service, place);
-      if (server === null || !isEligible(server)) return 0;
+    eachServer(service, (server, number) => {
       const delay = u32(server.active + 1);
-      if (chosen === NONE || delay === 1 || isLighter(delay, server.weight, least, weight)) {
+      if (delay === 1 || isLighter(delay, server.weight, least, weight)) {
         least = delay;
         weight = server.weight;
-        chosen = memberNumber(service, place);
+        chosen = number;
       }
       return delay === 1 ? 1 : 0;
     });

@@ -2,9 +2,9 @@
  * The power of two random choices: two real servers are drawn by weight, the less loaded one for its weight is taken. As
  * good as asking all where news of the load is old.
  */
-import { loop, u32, u64 } from '@ipvsd/bpf';
+import { u32, u64 } from '@ipvsd/bpf';
 import { draw } from '../settings.ts';
-import { EMPTY, isEligible, isLighter, memberAt, memberNumber, NONE, overhead, type Scheduler } from './scheduler.ts';
+import { EMPTY, eachServer, isLighter, NONE, overhead, type Scheduler } from './scheduler.ts';
 
 /** 0 to `most`, each as likely. */
 const upTo = (most: u32, nth: number): u32 => u32((u64(draw(nth)) * (u64(most) + 1n)) >> 32n);
@@ -14,9 +14,8 @@ export const twos: Scheduler = {
   number: 14,
   schedule(service) {
     let total: u32 = 0;
-    loop(service.count, (place) => {
-      const server = memberAt(service, place);
-      if (server !== null && isEligible(server)) total = u32(total + server.weight);
+    eachServer(service, (server) => {
+      total = u32(total + server.weight);
       return 0;
     });
     let one: u32 = upTo(total, 0);
@@ -27,19 +26,17 @@ export const twos: Scheduler = {
     let firstWeight: u32 = 0;
     let secondLoad: u32 = 0;
     let secondWeight: u32 = 0;
-    loop(service.count, (place) => {
-      const server = memberAt(service, place);
-      if (server === null || !isEligible(server)) return 0;
+    eachServer(service, (server, number) => {
       const weight: u32 = server.weight;
       const load: u32 = u32(overhead(server));
       // What is left of each draw is what the real servers so far have not used up.
       if (first === NONE && one <= weight) {
-        first = memberNumber(service, place);
+        first = number;
         firstLoad = load;
         firstWeight = weight;
       }
       if (second === NONE && other <= weight) {
-        second = memberNumber(service, place);
+        second = number;
         secondLoad = load;
         secondWeight = weight;
       }
