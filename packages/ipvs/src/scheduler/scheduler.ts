@@ -100,8 +100,63 @@ export function eachMember(service: Service, visit: (server: Standing, number: u
   });
 }
 
+/**
+ * The number of the real server whose load is the least for its weight, the first in the list where several have it, NONE where
+ * none takes connections. One whose load is `idle` is taken at once.
+ */
+export function lightest(
+  service: Service,
+  loadOf: (server: Standing) => u32,
+  weightOf?: (server: Standing) => u32,
+  idle?: number,
+): u32 {
+  // For its weight one that has none is lighter than nobody, and need not be asked.
+  const mayBeTaken = weightOf === undefined && idle === undefined ? isNotOverloaded : isEligible;
+  const itsOwn = weightOf ?? weightOfStanding;
+  let chosen: u32 = NONE;
+  // Heavier than anyone: a load for no weight at all.
+  let least: u32 = 1;
+  let weight: u32 = 0;
+  const first: u32 = service.first >>> ROW_BITS;
+  loop((service.count + (ROW - 1)) >>> ROW_BITS, (i) => {
+    const row = memberRow(u32(first + i));
+    // In registers for a row: what a round shares with the next lies in memory.
+    let best: u32 = chosen;
+    let itsLoad: u32 = least;
+    let itsWeight: u32 = weight;
+    for (const place of PLACES_OF_ROW) {
+      const number: u32 = row.servers.get(place);
+      const server = standingOf(number);
+      if (mayBeTaken(server)) {
+        const load = loadOf(server);
+        if (idle !== undefined && load === idle) {
+          chosen = number;
+          return 1;
+        }
+        const own = itsOwn(server);
+        if (isLighter(load, own, itsLoad, itsWeight)) {
+          best = number;
+          itsLoad = load;
+          itsWeight = own;
+        }
+      }
+    }
+    chosen = best;
+    least = itsLoad;
+    weight = itsWeight;
+    return 0;
+  });
+  return chosen;
+}
+
+const isNotOverloaded = (server: Standing): boolean => !isOverloaded(server);
+const weightOfStanding = (server: Standing): u32 => server.weight;
+
 /** What a real server carries: an active connection weighs as much as 256 inactive ones. */
 export const overhead = (server: Standing): number => server.active * 256 + server.inactive;
+
+/** How long a connection would wait there: for the active ones and itself. */
+export const delayOf = (server: Standing): u32 => u32(server.active + 1);
 
 /** Whether a load is less than another, each for its weight: a / wa < b / wb, asked without a division, in 64 bits. */
 export const isLighter = (load: u32, weight: u32, than: u32, itsWeight: u32): boolean =>
