@@ -70,7 +70,7 @@ export class Trash {
     this.finish();
     for (const [key, value] of this.#store.entries()) {
       const number = TrashEntry.on(value).server;
-      if (this.#references(number) > 0) continue;
+      if (this.#connections(number) + this.#record(number).persistent > 0) continue;
       this.#store.delete(key);
       free(number);
     }
@@ -105,15 +105,15 @@ export class Trash {
    * looks is noted, and gone two minutes later.
    */
   #isForgotten(number: number, phase: number): boolean {
-    if (this.#references(number) > 0) return false;
-    const noted = Math.floor(((this.#record(number).idleSince - phase) >>> 0) / MINUTE) + 1;
+    const { persistent, idleSince } = this.#record(number);
+    if (this.#connections(number) + persistent > 0) return false;
+    const noted = Math.floor(((idleSince - phase) >>> 0) / MINUTE) + 1;
     return (this.#time() - phase) >>> 0 >= (noted + 2) * MINUTE;
   }
 
-  /** Connections and templates that remember it. */
-  #references(number: number): number {
+  #connections(number: number): number {
     const { active, inactive } = Standings.on(this.#plane.store(standings).memory()).of.at(number);
-    return active + inactive + this.#record(number).persistent;
+    return active + inactive;
   }
 
   #record(number: number) {
