@@ -132,6 +132,8 @@ export interface IrFunction {
   readonly params: readonly Register[];
   /** C-like prototype for BTF: parameters that are pointers or 64-bit scalars. Callbacks: see `kind`. */
   readonly kind: 'entry' | 'subprogram' | 'callback';
+  /** A subprogram that the verifier looks at once by itself, and not at each call: what its parameters are. */
+  readonly alone?: readonly ('context' | 'scalar')[];
   registerCount: number;
   /** Hints for readers of dumps: the TypeScript name that a register stands for. */
   readonly registerNames: Map<Register, string>;

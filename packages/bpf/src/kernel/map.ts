@@ -138,6 +138,7 @@ export class KernelMap implements MapStore {
     if (!this.#open) return;
     this.#open = false;
     this.#mapped?.unmap();
+    this.#mapped = undefined;
     closeFd(this.fd);
   }
 

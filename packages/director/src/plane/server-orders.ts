@@ -54,7 +54,8 @@ export class ServerOrders {
     this.#count = 0;
     this.#list = undefined;
     const refused = this.#plane.call(serverProgram, context);
-    if (refused !== 0) throw new Error(`Cannot change real servers: the data plane refused the ${refused}. of its orders`);
+    if (refused !== 0)
+      throw new Error(`Cannot change real servers: the data plane refused the ${refused}. of its orders`);
   }
 
   #next(kind: number, number: number): ServerOrder {

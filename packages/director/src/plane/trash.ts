@@ -3,7 +3,7 @@
  * finds it too (spec section 1.2).
  */
 import { be16, bytesOf, hashMap, htons, type MapStore, struct, u8, u32 } from '@ipvsd/bpf';
-import { Address6, ServiceKey, servers, Standings, RealServer as StoredServer, standings, ticksOf } from '@ipvsd/ipvs';
+import { Address6, ServiceKey, Standings, RealServer as StoredServer, servers, standings, ticksOf } from '@ipvsd/ipvs';
 import type { RealServer, ServiceId } from '../model.ts';
 import { FAMILY_NUMBERS, keyOf, storeAddress } from './codec.ts';
 import { indexKey } from './index-key.ts';

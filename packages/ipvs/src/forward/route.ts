@@ -101,7 +101,7 @@ export function isTooLong(skb: Skb, route: Route, transport: u32, protocol: u32)
 
 /**
  * How long each segment of a packet will be that is segmented later.
- * @subprog
+ * @subprog alone
  */
 export function segmentLength(skb: Skb, transport: u32, protocol: u32): u32 {
   const tcp = protocol === IPPROTO_TCP ? skb.header(Tcp, transport & MAX_OFFSET) : null;

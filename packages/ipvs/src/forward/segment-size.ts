@@ -35,7 +35,7 @@ const MOST_OPTIONS = 40;
 /**
  * Lowers what the SYN at `transport` says to `most`. A segment without that option is left alone: its sender takes 536 (RFC 9293).
  * The packet may move.
- * @subprog
+ * @subprog alone
  */
 export function clampSegmentSize(skb: Skb, transport: u32, most: u32): void {
   const start = transport & MAX_OFFSET;

@@ -73,6 +73,6 @@ function readMessage(control: Control, c: Connection, message: ViewOf<typeof Mes
   opening.protocol = IPPROTO_GRE;
   opening.clientPort = message.peersCall;
   opening.virtualPort = call;
-  if (expect(control.connection, opening, call) >= TABLE_FULL) because(REASONS.unexpected);
+  if (expect(control.connection, call) >= TABLE_FULL) because(REASONS.unexpected);
   return length;
 }

@@ -5,10 +5,11 @@ import { EMPTY, lightest, overhead, type Scheduler } from './scheduler.ts';
 export const lc: Scheduler = {
   name: 'lc',
   number: 3,
-  schedule: (service) => lightest(
-    service,
-    (server) => u32(overhead(server)),
-    () => 1,
-  ),
+  schedule: (service) =>
+    lightest(
+      service,
+      (server) => u32(overhead(server)),
+      () => 1,
+    ),
   prepare: () => EMPTY,
 };

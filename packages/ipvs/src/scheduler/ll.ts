@@ -41,8 +41,7 @@ export const STALE_LOAD = ticksOf(15);
 /** User space's clock may be this far ahead of a packet's. */
 const AHEAD = ticksOf(1);
 
-const isKnown = (load: Load, now: u32): boolean =>
-  load.cost !== 0 && u32(now + AHEAD - load.at) <= STALE_LOAD + AHEAD;
+const isKnown = (load: Load, now: u32): boolean => load.cost !== 0 && u32(now + AHEAD - load.at) <= STALE_LOAD + AHEAD;
 
 /** What the rounds over the real servers work on; in a map, as the verifier follows no changing captures for long. */
 const Round = struct('ll_round', { load: u64, cost: u64, least: u64, known: u32, silent: u32, chosen: u32 });
@@ -105,5 +104,4 @@ function compare(round: Round, number: u32, estimate: u64): void {
 const estimateOf = (load: Load, number: u32): u64 =>
   u64(u64(load.load) + u64(load.cost) * u64(u32(openedOf(number).count - load.opened)));
 
-const estimateOfSilent = (round: Round, server: Standing): u64 =>
-  u64(round.load + round.cost * u64(server.active));
+const estimateOfSilent = (round: Round, server: Standing): u64 => u64(round.load + round.cost * u64(server.active));

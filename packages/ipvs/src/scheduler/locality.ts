@@ -7,7 +7,14 @@
  */
 import { ANY, array, loop, lruHashMap, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
-import { type RealServer, SERVER_AVAILABLE, type Service, type Standing, servers, standingOf } from '../service/service.ts';
+import {
+  type RealServer,
+  SERVER_AVAILABLE,
+  type Service,
+  type Standing,
+  servers,
+  standingOf,
+} from '../service/service.ts';
 import { memberAt } from './scheduler.ts';
 
 /**

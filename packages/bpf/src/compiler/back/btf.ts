@@ -29,12 +29,12 @@ export class CollectionBtf {
     return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId, ...table };
   }
 
-  /** The entry function is known to the kernel from outside; all others are checked with their callers. */
-  function({ name, kind, params }: IrFunction, type: IrProgram['type']): TypeId {
+  /** What is known from outside is checked by itself, all else with its callers. */
+  function({ name, kind, params, alone }: IrFunction, type: IrProgram['type']): TypeId {
     const builder = this.#builder;
     const anything = builder.pointer(VOID);
+    const context = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
     if (kind === 'entry') {
-      const context = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
       return builder.function(
         btfName(name),
         builder.prototype(builder.scalar('i32'), [{ name: 'ctx', type: context }]),
@@ -43,12 +43,12 @@ export class CollectionBtf {
     }
     const parameters = params.map((_, i) => ({
       name: `p${i}`,
-      type: kind === 'callback' ? anything : builder.scalar('u64'),
+      type: kind === 'callback' ? anything : alone?.[i] === 'context' ? context : builder.scalar('u64'),
     }));
     return builder.function(
       btfName(name),
       builder.prototype(builder.scalar(kind === 'callback' ? 'i64' : 'u64'), parameters),
-      'static',
+      alone === undefined ? 'static' : 'global',
     );
   }
 

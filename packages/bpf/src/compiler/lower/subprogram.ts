@@ -3,6 +3,9 @@
  *
  * Scalars and views go in registers, at most five. Values of the build (structs, tables, functions) cannot: for each
  * combination of them the function is compiled anew under another name.
+ *
+ * The verifier follows each call of one with all that it knows of the arguments. `@subprog alone` is looked at once, for whatever
+ * arguments, which must be numbers and the packet.
  */
 import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
@@ -42,10 +45,15 @@ type Result =
   | { readonly kind: 'scalar'; readonly type: ScalarKind; readonly range: Range }
   | { readonly kind: 'view'; readonly view: ViewValue };
 
-export function isSubprogram(node: ts.FunctionLikeDeclaration): boolean {
+export const isSubprogram = (node: ts.FunctionLikeDeclaration): boolean => tagOf(node) !== undefined;
+
+function tagOf(node: ts.FunctionLikeDeclaration): ts.JSDocTag | undefined {
   const holder = ts.isVariableDeclaration(node.parent) ? node.parent.parent.parent : node;
-  return ts.getJSDocTags(holder).some((tag) => tag.tagName.text === 'subprog');
+  return ts.getJSDocTags(holder).find((tag) => tag.tagName.text === 'subprog');
 }
+
+const isAlone = (node: ts.FunctionLikeDeclaration): boolean =>
+  ts.getTextOfJSDocComment(tagOf(node)?.comment)?.trim() === 'alone';
 
 export function callSubprogram(
   f: FunctionLowering,
@@ -165,6 +173,7 @@ function compileSubprogram(
   const name = uniqueName(f.program, nameOf(node));
   const child = new FunctionLowering(f.program, name, 'subprogram', node);
   const values = passed.map(({ receive }) => receive(child));
+  if (isAlone(node)) child.alone = kindsOf(f, callSite, node, values, passed);
   let result: Result | undefined;
   child.frame = {
     owner: child,
@@ -187,6 +196,20 @@ function compileSubprogram(
   if (child.isReachable) child.return({ imm: 0n });
   if (f.unit.diagnostics.length === 0) f.program.functions.push(child.finish());
   return { name, moves: child.moves, result: result ?? { kind: 'nothing' } };
+}
+
+function kindsOf(
+  f: FunctionLowering,
+  callSite: ts.Node,
+  node: ts.FunctionLikeDeclaration,
+  values: readonly Value[],
+  passed: readonly Passed[],
+): readonly ('context' | 'scalar')[] {
+  return values.flatMap((value, i) => {
+    if (passed[i]!.operand === undefined) return [];
+    if (value.kind === 'skb') return ['context' as const];
+    return isScalar(value) ? ['scalar' as const] : f.fail(callSite, say.aloneValue(nameOf(node), describe(value)));
+  });
 }
 
 /** Emits the return and gives what the function's results have in common so far. */
