@@ -26,9 +26,11 @@ import {
   ingress,
   localAddresses,
   localEnds,
+  loads,
   localities,
   masquerades,
   members,
+  opened,
   OUTWARDS,
   population,
   Ranges,
@@ -38,13 +40,13 @@ import {
   reservedFor,
   Settings,
   RealServer as StoredServer,
-  Service as StoredService,
   serverFigures,
   servers,
   serviceFigures,
   serviceStates,
   services,
   settings,
+  standings,
   sweep,
   TunnelLink,
   TunnelLinkKey,
@@ -252,10 +254,7 @@ export class Worlds {
     this.#compareValues(serverFigures, 0, given.servers, story);
     this.#compareValues(serviceFigures, 0, given.services, story);
     this.#compareValues(totalFigures, 0, 1, story);
-    for (const [, value] of this.#node.store(services).entries()) {
-      const { first, count } = StoredService.on(value);
-      this.#compareValues(members, first, count, story);
-    }
+    for (const definition of [standings, members, loads, opened]) this.#compareMemory(definition, story);
     for (const definition of HASHES) {
       this.#compareEntries(definition, story);
     }
@@ -301,6 +300,15 @@ export class Worlds {
         expect(hex(ours), `${definition.name} ${first + i} after ${story}`).toBe(hex(theirs));
       }
     }
+  }
+
+  /** Eight bytes differ first where these are. */
+  #compareMemory(definition: MapDefinition, story: string): void {
+    const [here, there] = [this.#kernel, this.#node].map((plane) => plane.store(definition).memory());
+    if (Buffer.compare(here!, there!) === 0) return;
+    const at = here!.findIndex((byte, i) => byte !== there![i]) & ~7;
+    const [ours, theirs] = [here!, there!].map((memory) => hex(memory.subarray(at, at + 8)));
+    expect(ours, `${definition.name} from byte ${at} on after ${story}`).toBe(theirs);
   }
 
   #compareCounts(definition: MapDefinition, count: number, story: string): void {
