@@ -6,7 +6,7 @@
  */
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { rawCall, type SystemCallName, systemCallNumber } from './syscall.ts';
 
 const NEXT = 0;
@@ -34,7 +34,10 @@ export class Crew {
   /** The thread starts at once, beside what the caller does next; there is none where there is one CPU. */
   constructor() {
     if (availableParallelism() < 2) return;
-    const koffi = createRequire(import.meta.url).resolve('koffi');
+    const require = createRequire(import.meta.url);
+    const koffi = require.resolve('koffi');
+    // Only here: every command would wait for it.
+    const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
     this.#helper = new Worker(HELPER, { eval: true, workerData: { koffi } });
     // Whoever cannot help does not: the caller does all by itself.
     this.#helper.on('error', () => {});
