@@ -300,16 +300,16 @@ function withSettings(server: Omit<RealServer, keyof RealServerSettings>, settin
     address: server.address,
     port: server.port,
     family: server.family,
-    forwarding: settings.forwarding,
-    weight: settings.weight,
-    upperThreshold: settings.upperThreshold,
-    lowerThreshold: settings.lowerThreshold,
-    tunnel: settings.tunnel,
     activeConnections: server.activeConnections,
     inactiveConnections: server.inactiveConnections,
     persistentConnections: server.persistentConnections,
     stats: server.stats,
     rates: server.rates,
+    forwarding: settings.forwarding,
+    weight: settings.weight,
+    upperThreshold: settings.upperThreshold,
+    lowerThreshold: settings.lowerThreshold,
+    tunnel: settings.tunnel,
   };
 }
 
