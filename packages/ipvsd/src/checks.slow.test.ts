@@ -3,7 +3,7 @@
  * the same configuration at the same time. The verdicts must be the same, and come within two intervals and a noisy machine's delays.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -12,9 +12,9 @@ import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle } from './testing/ours.ts';
 import { PROGRAMS, RealServers, type Served, TRACK_FILE } from './testing/real-servers.ts';
 
-const bundle = fileURLToPath(new URL('../bundle/ipvsd.js', import.meta.url));
 const standIn = fileURLToPath(new URL('./testing/without-ip-vs.c', import.meta.url));
 const VIP = '10.47.0.1';
 const [OURS, THEIRS, NEAR, FAR] = ['192.168.47.1', '192.168.47.9', '192.168.47.2', '192.168.47.3'];
@@ -94,7 +94,6 @@ describeKernel(`checks of real servers${why && `: ${why}`}`, () => {
   let recoveredAt: number;
 
   beforeAll(async () => {
-    if (!existsSync(bundle)) throw new Error('Cannot test the daemon: it is not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-checks'));
     const [us, them, near, far] = ['ours', 'theirs', 'near', 'far'].map((name) => cluster.host(name)) as [
       Host,
@@ -117,7 +116,7 @@ describeKernel(`checks of real servers${why && `: ${why}`}`, () => {
     await pause(2000);
     const file = join(folder, 'keepalived.conf');
     writeFileSync(file, configuration(served, servers.trackedFile));
-    ours = new Watched(us, process.execPath, [bundle, 'run', '-f', file, '--log', 'text']);
+    ours = new Watched(us, process.execPath, [bundle('ipvsd'), 'run', '-f', file, '--log', 'text']);
     if (absentBeside.length === 0) theirs = watchKeepalived(them, file, folder);
     await pause(5000);
     for (const { port } of served)

@@ -1,14 +1,13 @@
 /** A real cluster: network namespaces, our built commands, curl and ab against real HTTP servers, eBPF in the kernel. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { attachedPrograms } from '@ipvsd/bpf/kernel';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { currentNamespaceCookie, findBpfFileSystem, inNamespace, spawnInNamespace } from '@ipvsd/linux';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, runOurs, serveName } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP4 = '172.16.45.10';
 const VIP6 = 'fd00:45::10';
@@ -19,35 +18,13 @@ let director: Host;
 let one: Host;
 let two: Host;
 
-function ipvsadm(...args: string[]): string {
-  const { status, stdout, stderr } = director.run(node, [bundle('ipvsadm'), ...args]);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  return stdout;
-}
-
-function ipvsd(...args: string[]): string {
-  const { status, stdout, stderr } = director.run(node, [bundle('ipvsd'), ...args]);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  return stdout;
-}
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
+const ipvsd = (...args: string[]): string => ours(director, 'ipvsd', ...args);
 
 const get = (url: string): string => client.run('curl', ['-sS', '--max-time', '10', url]).stdout;
 
-async function serve(host: Host, port: number): Promise<void> {
-  const args = [bundle('ipvsd'), 'demo-server', '--port', `${port}`, '--name', host.name];
-  const child = host.start(node, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the real server ended with ${code}`)));
-  });
-}
-
 describeKernel('a NAT cluster on the real kernel', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-test'));
     client = cluster.host('client');
     director = cluster.host('director');
@@ -68,7 +45,7 @@ describeKernel('a NAT cluster on the real kernel', () => {
     }
     director.sysctl('net.ipv4.ip_forward', 1);
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
-    await Promise.all([serve(one, 8000), serve(two, 80)]);
+    await Promise.all([serveName(one, 8000), serveName(two, 80)]);
   });
 
   afterAll(() => cluster?.remove());
@@ -173,7 +150,7 @@ describeKernel('a NAT cluster on the real kernel', () => {
       [['-A', '-t', `${VIP4}:80`], 255, 'Service already exists'],
       [['-A', '-t', 'nonsense'], 2, 'illegal virtual server address[:port] specified'],
     ] as const) {
-      const { status: got, stderr } = director.run(node, [bundle('ipvsadm'), ...args]);
+      const { status: got, stderr } = runOurs(director, 'ipvsadm', ...args);
       expect([got, stderr]).toEqual([status, expect.stringContaining(text)]);
     }
     expect(ipvsadm('-Sn')).toBe(before);

@@ -1,11 +1,10 @@
 /** `ipvsd set`, `settings` and `mark` on the real kernel. */
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, runOurs, serveName, until } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP = '172.16.45.10';
 const OTHER_VIP = '172.16.45.11';
@@ -14,15 +13,7 @@ let cluster: Cluster;
 let client: Host;
 let director: Host;
 
-function run(command: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return director.run(node, [bundle(command), ...args]);
-}
-
-function ok(command: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(command, ...args);
-  expect([status, stderr]).toEqual([0, '']);
-  return stdout;
-}
+const ok = (command: 'ipvsd' | 'ipvsadm', ...args: string[]): string => ours(director, command, ...args);
 
 /** Our command with a text on its standard input. */
 function feed(text: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
@@ -33,23 +24,7 @@ function feed(text: string, ...args: string[]): { status: number | null; stdout:
 const curl = (url: string, seconds = 5): string =>
   client.run('curl', ['-s', '--max-time', `${seconds}`, '--connect-timeout', `${seconds}`, url]).stdout.split(' ')[0]!;
 
-/** The defence looks around once a second. */
-async function until(isSo: () => boolean): Promise<void> {
-  for (let i = 0; i < 50; i++) {
-    if (isSo()) return;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-  throw new Error('it never came to be so');
-}
-
-async function serve(host: Host, port: number): Promise<void> {
-  const args = [bundle('ipvsd'), 'demo-server', '--port', `${port}`, '--name', `${host.name}:${port}`];
-  const child = host.start(node, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the real server ended with ${code}`)));
-  });
-}
+const serve = (host: Host, port: number) => serveName(host, port, `${host.name}:${port}`);
 
 describeKernel('settings and marks on the real kernel', () => {
   beforeAll(async () => {
@@ -88,12 +63,12 @@ describeKernel('settings and marks on the real kernel', () => {
     expect(curl(`http://${VIP}/`)).toBe('real1:80');
     ok('ipvsd', 'set', 'am_droprate', '1');
     ok('ipvsd', 'set', 'drop_packet', '3');
-    await until(() => curl(`http://${VIP}/`, 1) === '');
+    await until('a dropped request', () => curl(`http://${VIP}/`, 1) === '');
     const shown = JSON.parse(ok('ipvsd', 'settings', '--json')) as { name: string; value: string; default: string }[];
     expect(shown).toContainEqual(expect.objectContaining({ name: 'drop_packet', value: '3', default: '0' }));
     expect(ok('ipvsd', 'settings')).toMatch(/^am_droprate +1 +10 +In mode 3 of drop_packet/m);
     ok('ipvsd', 'set', 'drop_packet', '0');
-    await until(() => curl(`http://${VIP}/`, 1) === 'real1:80');
+    await until('an answer', () => curl(`http://${VIP}/`, 1) === 'real1:80');
     ok('ipvsd', 'set', 'am_droprate', '10');
     ok('ipvsd', 'set', 'sync_threshold', '5', '60');
     expect(ok('ipvsd', 'settings')).toMatch(/^sync_threshold +5 60 +3 50 /m);
@@ -105,7 +80,7 @@ describeKernel('settings and marks on the real kernel', () => {
     ['nosuch', '3', /^Cannot set nosuch to "3": there is no such setting, must be/],
   ])('set %s %s is refused', (name, value, words) => {
     const before = ok('ipvsd', 'settings');
-    const { status, stdout, stderr } = run('ipvsd', 'set', name, value);
+    const { status, stdout, stderr } = runOurs(director, 'ipvsd', 'set', name, value);
     expect([status, stdout]).toEqual([2, '']);
     expect(stderr).toMatch(words);
     expect(ok('ipvsd', 'settings')).toBe(before);
@@ -194,7 +169,7 @@ standard input, line 3: its protocol is icmp, must be tcp, udp or sctp
       [['delete', '--mark', '9'], /there is none for mark 9/],
       [['delete', '-t', `${VIP}:80`, '-t', `${VIP}:81`], /there is no such rule/],
     ] as const) {
-      const refused = run('ipvsd', 'mark', ...args);
+      const refused = runOurs(director, 'ipvsd', 'mark', ...args);
       expect([refused.status, refused.stdout]).toEqual([2, '']);
       expect(refused.stderr).toMatch(words);
     }

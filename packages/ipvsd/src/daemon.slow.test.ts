@@ -1,16 +1,15 @@
 /** `ipvsd run` in front of traffic: reloads that nobody notices, a real server that dies, and its return. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours } from './testing/ours.ts';
 import { answerOn, SteadyLoad } from './testing/steady-load.ts';
 
-const bundle = fileURLToPath(new URL('../bundle/ipvsd.js', import.meta.url));
 const VIP = '172.16.46.10';
 const CLIENT = '172.16.46.2';
 const INNER = '192.168.46.1';
@@ -31,7 +30,6 @@ describeKernel('the daemon in front of traffic', () => {
   const endings: (() => void | Promise<void>)[] = [];
 
   beforeAll(async () => {
-    if (!existsSync(bundle)) throw new Error('Cannot test the daemon: it is not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-daemon'));
     client = cluster.host('client');
     director = cluster.host('director');
@@ -57,19 +55,14 @@ describeKernel('the daemon in front of traffic', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  function ipvsd(...args: string[]): string {
-    const { status, stdout, stderr } = director.run(process.execPath, [bundle, ...args]);
-    expect(stderr).toBe('');
-    expect(status).toBe(0);
-    return stdout;
-  }
+  const ipvsd = (...args: string[]): string => ours(director, 'ipvsd', ...args);
 
   /** A daemon with this configuration, and what it has said so far. */
   async function run(name: string, text: string) {
     const file = join(folder, name);
     writeFileSync(file, text);
     const lines: { readonly at: number; readonly text: string }[] = [];
-    const child = director.start(process.execPath, [bundle, 'run', '-f', file, '--log', 'text'], {
+    const child = director.start(process.execPath, [bundle('ipvsd'), 'run', '-f', file, '--log', 'text'], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const input of [child.stdout!, child.stderr!]) {
@@ -132,7 +125,7 @@ describeKernel('the daemon in front of traffic', () => {
     const since = lines.slice(before).map((line) => line.text);
     expect(since.filter((line) => /Removing|Adding|quorum/.test(line) && !line.includes(`:${LAST_PORT}`))).toEqual([]);
     expect(since.filter((line) => line.includes('Reloaded')).length).toBe(4);
-    const listed = director.run(process.execPath, [bundle.replace('ipvsd.js', 'ipvsadm.js'), '-Ln']).stdout;
+    const listed = ours(director, 'ipvsadm', '-Ln');
     expect(listed.match(/^TCP /gm)?.length).toBe(SERVICES);
     // Two for each, and the third where it is alive.
     expect(listed.match(/^ {2}-> \d/gm)?.length).toBe(2 * SERVICES + 5);
@@ -190,7 +183,9 @@ describeKernel('the daemon in front of traffic', () => {
     };
     tell(90, 10, 10);
     const agents = reals.map((host, i) =>
-      host.start(process.execPath, [bundle, 'agent', '--command', `cat '${loadFile(i)}'`], { stdio: 'ignore' }),
+      host.start(process.execPath, [bundle('ipvsd'), 'agent', '--command', `cat '${loadFile(i)}'`], {
+        stdio: 'ignore',
+      }),
     );
     endings.push(() => {
       for (const agent of agents) agent.kill('SIGKILL');

@@ -1,11 +1,9 @@
 /** FULLNAT with real programs: real servers that know no way to the clients, our built commands, eBPF in the kernel. */
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, serveName, startServer } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP4 = '172.16.45.10';
 const VIP6 = 'fd00:45::10';
@@ -18,30 +16,13 @@ let director: Host;
 let one: Host;
 let two: Host;
 
-function command(name: string, ...args: string[]): string {
-  const { status, stdout, stderr } = director.run(node, [bundle(name), ...args]);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  return stdout;
-}
-const ipvsadm = (...args: string[]): string => command('ipvsadm', ...args);
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
 
 const get = (url: string): string => {
   const { stdout, stderr } = client.run('curl', ['-sS', '--max-time', '10', url]);
   expect(stderr).toBe('');
   return stdout;
 };
-
-async function start(host: Host, args: readonly string[]): Promise<void> {
-  const child = host.start(node, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
-  });
-}
-
-const serve = (host: Host, port: number): Promise<void> =>
-  start(host, [bundle('ipvsd'), 'demo-server', '--port', `${port}`, '--name', host.name]);
 
 /** A virtual service whose real servers are behind FULLNAT. */
 function service(option: string, virtual: string, local: string, ...reals: string[]): void {
@@ -52,8 +33,6 @@ function service(option: string, virtual: string, local: string, ...reals: strin
 
 describeKernel('a FULLNAT cluster on the real kernel', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-fnat'));
     client = cluster.host('client');
     director = cluster.host('director');
@@ -71,7 +50,7 @@ describeKernel('a FULLNAT cluster on the real kernel', () => {
     ]);
     director.sysctl('net.ipv4.ip_forward', 1);
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
-    await Promise.all([serve(one, 8000), serve(two, 80)]);
+    await Promise.all([serveName(one, 8000), serveName(two, 80)]);
     service('-t', `${VIP4}:80`, LOCAL4, '192.168.45.2:8000', '192.168.45.3');
     service('-t', `[${VIP6}]:80`, LOCAL6, '[fd00:46::2]:8000', '[fd00:46::3]:80');
   });
@@ -109,7 +88,7 @@ describeKernel('a FULLNAT cluster on the real kernel', () => {
   test('large segments pass whole both ways', async () => {
     const megabytes = 64;
     const script = `require('net').createServer({ allowHalfOpen: true }, (s) => { let n = 0; s.on('data', (c) => (n += c.length)).on('end', () => s.end(Buffer.alloc(n))); }).listen(7000, '::', () => console.log('up'))`;
-    await start(one, ['-e', script]);
+    await startServer(one, ['-e', script]);
     service('-t', `${VIP4}:7000`, LOCAL4, '192.168.45.2:7000');
     const read = `let n = 0; const s = require('net').connect(7000, '${VIP4}').on('data', (c) => (n += c.length)).on('close', () => console.log(n)); s.end(Buffer.alloc(${megabytes} << 20))`;
     expect(client.run(node, ['-e', read]).stdout.trim()).toBe(`${megabytes << 20}`);
@@ -124,7 +103,7 @@ describeKernel('a FULLNAT cluster on the real kernel', () => {
 
   test('a UDP datagram of 20,000 bytes comes back in its fragments', async () => {
     const script = `const s = require('dgram').createSocket('udp4').on('message', (m, from) => s.send(m, from.port, from.address)).bind(9000, () => console.log('up'))`;
-    await start(two, ['-e', script]);
+    await startServer(two, ['-e', script]);
     service('-u', `${VIP4}:9000`, LOCAL4, '192.168.45.3:9000');
     const ask = `const s = require('dgram').createSocket('udp4').on('message', (m) => { console.log(m.length); s.close(); }); setTimeout(() => process.exit(1), 5000).unref(); s.send(Buffer.alloc(20000), 9000, '${VIP4}')`;
     expect(client.run(node, ['-e', ask]).stdout.trim()).toBe('20000');
@@ -139,11 +118,11 @@ describeKernel('a FULLNAT cluster on the real kernel', () => {
   test('the listing says so, and what is saved is restored', () => {
     expect(ipvsadm('-Ln', '-t', `${VIP4}:80`)).toMatch(/192\.168\.45\.2:8000 +FullNat/);
     expect(ipvsadm('-G', '-t', `${VIP4}:80`)).toContain(`  -> ${LOCAL4}\n`);
-    const saved = command('ipvsadm-save', '-n');
+    const saved = ours(director, 'ipvsadm-save', '-n');
     expect(saved).toContain(`-P -t ${VIP4}:80 -z ${LOCAL4}\n`);
     ipvsadm('-C');
     director.run('sh', ['-c', `echo '${saved}' | ${node} ${bundle('ipvsadm-restore')}`]);
-    expect(command('ipvsadm-save', '-n')).toBe(saved);
+    expect(ours(director, 'ipvsadm-save', '-n')).toBe(saved);
     expect(get(`http://[${VIP6}]/`)).toContain(LOCAL6);
   });
 });

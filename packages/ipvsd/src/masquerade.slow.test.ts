@@ -1,11 +1,9 @@
 /** Masquerading with real programs: hosts behind the director fetch from the outside, ask by UDP, ping and trace their way. */
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { ours, runOurs, serveName, startServer } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 
 let cluster: Cluster;
@@ -14,29 +12,13 @@ let director: Host;
 let one: Host;
 let two: Host;
 
-const run = (...args: string[]) => director.run(node, [bundle('ipvsd'), ...args]);
-
-function ipvsd(...args: string[]): string {
-  const { status, stdout, stderr } = run(...args);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  return stdout;
-}
+const run = (...args: string[]) => runOurs(director, 'ipvsd', ...args);
+const ipvsd = (...args: string[]): string => ours(director, 'ipvsd', ...args);
 
 const fetch = (host: Host, url: string): string => host.run('curl', ['-sS', '--max-time', '5', url]).stdout;
 
-async function start(host: Host, args: readonly string[]): Promise<void> {
-  const child = host.start(node, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
-  });
-}
-
 describeKernel('hosts behind a director that masquerades them', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsd')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-out'));
     outside = cluster.host('outside');
     director = cluster.host('director');
@@ -58,7 +40,7 @@ describeKernel('hosts behind a director that masquerades them', () => {
     }
     director.sysctl('net.ipv4.ip_forward', 1);
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
-    await start(outside, [bundle('ipvsd'), 'demo-server', '--port', '80', '--name', 'outside']);
+    await serveName(outside, 80, 'outside');
     ipvsd('masquerade', 'add', '--from', '192.168.45.0/24', '--to', 'eth0');
     ipvsd('masquerade', 'add', '--from', 'fd00:46::/64', '--to', 'eth0');
   });
@@ -87,7 +69,7 @@ describeKernel('hosts behind a director that masquerades them', () => {
     test('they ask by UDP from the same port, and each gets its own answer', async () => {
       const port = 9000 + Number(family);
       const server = `const s = require('dgram').createSocket('udp${family}').on('message', (m, f) => s.send(m + ' ' + f.address + ' ' + f.port, f.port, f.address)).bind(${port}, () => console.log('up'))`;
-      await start(outside, ['-e', server]);
+      await startServer(outside, ['-e', server]);
       const ask = (name: string): string =>
         `const s = require('dgram').createSocket('udp${family}').on('message', (m) => { console.log(String(m)); s.close(); }).bind(5555, () => s.send('${name}', ${port}, '${address}')); setTimeout(() => process.exit(1), 3000).unref()`;
       const answers = [one, two].map((host) =>
@@ -120,7 +102,7 @@ describeKernel('hosts behind a director that masquerades them', () => {
   });
 
   test('packets that do not leave by that interface, and the director’s own, are as they were', async () => {
-    await start(two, [bundle('ipvsd'), 'demo-server', '--port', '8080', '--name', 'inside']);
+    await serveName(two, 8080, 'inside');
     expect(fetch(one, 'http://192.168.45.3:8080/')).toContain('192.168.45.2');
     expect(fetch(director, 'http://172.16.45.2/')).toContain('172.16.45.10');
     expect(director.run('ping', ['-c', '1', '-W', '2', '172.16.45.2']).stdout).toMatch(/1 received/);
@@ -128,7 +110,7 @@ describeKernel('hosts behind a director that masquerades them', () => {
 
   test('they are no connections of a virtual service', () => {
     fetch(one, 'http://172.16.45.2/');
-    expect(director.run(node, [bundle('ipvsadm'), '-Lnc']).stdout).not.toContain('192.168.45.2');
+    expect(ours(director, 'ipvsadm', '-Lnc')).not.toContain('192.168.45.2');
   });
 
   test('the list names networks and interfaces, and a removed one is masqueraded no more', () => {

@@ -1,16 +1,14 @@
 /** `ipvsd real-server` on real hosts: what it changes, what that means to packets, and that it takes everything back. */
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { inNamespace, withRoutes, writeSysctl } from '@ipvsd/linux';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
 import { statePath } from './real-server/state.ts';
 import { surveyHost } from './real-server/survey.ts';
+import { ours, runOurs } from './testing/ours.ts';
 import { download, echo, serveTransfers, upload } from './testing/transfers.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
-const node = process.execPath;
 const VIP = '192.168.2.254';
 const VIP6 = 'fd00:2::254';
 const PORT = 7000;
@@ -25,22 +23,17 @@ let real: Host;
 const survey = () => inNamespace(real.namespace, surveyHost);
 
 function realServer(...args: readonly string[]): { status: number | null; lines: string[]; error: string } {
-  const { status, stdout, stderr } = real.run(node, [bundle('ipvsd'), 'real-server', ...args]);
+  const { status, stdout, stderr } = runOurs(real, 'ipvsd', 'real-server', ...args);
   return { status, lines: stdout.trim().split('\n'), error: stderr };
 }
 
-function ipvsadm(...args: readonly string[]): void {
-  const { status, stderr } = director.run(node, [bundle('ipvsadm'), ...args]);
-  expect([stderr, status]).toEqual(['', 0]);
-}
+const ipvsadm = (...args: readonly string[]): string => ours(director, 'ipvsadm', ...args);
 
 const CHECK_RIGHT = { status: 0, lines: ['Everything is as it should be'], error: '' };
 const MEGABYTES = 4_000_000;
 
 describeKernel('a real server', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsd')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     cluster = new Cluster(uniqueName('ipvsd-rs'));
     [client, director, real] = ['client', 'director', 'real'].map((name) => cluster.host(name)) as [Host, Host, Host];
     cluster.switch('switch', [
@@ -61,7 +54,7 @@ describeKernel('a real server', () => {
 
   afterEach(() => {
     expect(realServer('undo').status).toBe(0);
-    director.run(node, [bundle('ipvsadm'), '-C']);
+    ipvsadm('-C');
   });
 
   test('is set up once, is right then, and is as before when that is undone', () => {

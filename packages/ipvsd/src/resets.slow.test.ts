@@ -1,11 +1,10 @@
 /** Connections that go by silence, between real sockets: each end hears a RST, where the service says so. */
 import type { ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP4 = '172.16.45.10';
 const VIP6 = 'fd00:45::10';
@@ -35,11 +34,7 @@ let real: Host;
 let server: ChildProcess;
 let lines: string[];
 
-function ipvsadm(...args: string[]): string {
-  const { status, stdout, stderr } = director.run(node, [bundle('ipvsadm'), ...args]);
-  expect([status, stderr]).toEqual([0, '']);
-  return stdout;
-}
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
 
 function listen(child: ChildProcess): void {
   child.stdout!.setEncoding('utf8').on('data', (text: string) => lines.push(...text.trim().split('\n')));

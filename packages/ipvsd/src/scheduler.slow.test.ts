@@ -7,8 +7,8 @@ import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { spawnInNamespace } from '@ipvsd/linux';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, runOurs, serveName } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const example = (name: string): string =>
   fileURLToPath(new URL(`../../../examples/schedulers/${name}.ts`, import.meta.url));
 const node = process.execPath;
@@ -20,15 +20,7 @@ let client: Host;
 let director: Host;
 let folder: string;
 
-function run(command: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return director.run(node, [bundle(command), ...args]);
-}
-
-function ok(command: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(command, ...args);
-  expect([status, stderr]).toEqual([0, '']);
-  return stdout;
-}
+const ok = (command: 'ipvsd' | 'ipvsadm', ...args: string[]): string => ours(director, command, ...args);
 
 /** Who answers, to one request from the client's own or another address of it. */
 function ask(from: string): string {
@@ -39,15 +31,6 @@ function write(name: string, text: string): string {
   const path = join(folder, name);
   writeFileSync(path, text);
   return path;
-}
-
-async function serve(host: Host): Promise<void> {
-  const args = [bundle('ipvsd'), 'demo-server', '--port', '80', '--name', host.name];
-  const child = host.start(node, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve, reject) => {
-    child.stdout!.once('data', resolve);
-    child.once('exit', (code) => reject(new Error(`the real server ended with ${code}`)));
-  });
 }
 
 describeKernel('schedulers of operators of their own', () => {
@@ -67,7 +50,7 @@ describeKernel('schedulers of operators of their own', () => {
     ]);
     for (const real of reals) real.route('default', '192.168.45.1');
     director.sysctl('net.ipv4.ip_forward', 1);
-    await Promise.all(reals.map(serve));
+    await Promise.all(reals.map((real) => serveName(real, 80)));
   });
 
   afterAll(() => {
@@ -192,7 +175,7 @@ export default scheduler('unsound', (service) => memberNumber(service, 0));
     const text = `import { memberAt, scheduler, u32 } from 'ipvsd/scheduler';
 export default scheduler('unsound', (service, asking, state) => { ${body} });
 `;
-    const { status, stdout, stderr } = run('ipvsd', 'scheduler', 'add', write('unsound.ts', text));
+    const { status, stdout, stderr } = runOurs(director, 'ipvsd', 'scheduler', 'add', write('unsound.ts', text));
     expect([status, stdout]).toEqual([2, '']);
     expect(stderr).toMatch(/^Cannot add the scheduler of .*unsound\.ts: .*nothing has changed\n/);
     expect(stderr).toMatch(words);
@@ -223,7 +206,7 @@ export default scheduler('unsound', (service, asking, state) => { ${body} });
 
   test('what is no scheduler, and what must not be touched, is refused with a sentence', () => {
     const refusal = (...args: string[]): string => {
-      const { status, stderr } = run('ipvsd', 'scheduler', ...args);
+      const { status, stderr } = runOurs(director, 'ipvsd', 'scheduler', ...args);
       expect(status).toBe(2);
       return stderr;
     };
@@ -241,7 +224,7 @@ export default scheduler('unsound', (service, asking, state) => { ${body} });
     expect(refusal('remove', 'rr')).toMatch(/it is built in/);
     ok('ipvsadm', '-C');
     ok('ipvsd', 'scheduler', 'remove', 'office');
-    const { status, stderr } = run('ipvsadm', '-A', '-t', `${VIP}:80`, '-s', 'office');
+    const { status, stderr } = runOurs(director, 'ipvsadm', '-A', '-t', `${VIP}:80`, '-s', 'office');
     expect([status, stderr]).toEqual([255, expect.stringContaining('Scheduler')]);
   });
 });

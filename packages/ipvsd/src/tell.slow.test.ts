@@ -2,12 +2,11 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { bundle, ours, until } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const node = process.execPath;
 const VIP4 = '172.16.45.10';
 const VIP6 = 'fd00:45::10';
@@ -22,11 +21,7 @@ let director: Host;
 let real: Host;
 let folder: string;
 
-function ipvsadm(...args: string[]): void {
-  const { status, stderr } = director.run(node, [bundle('ipvsadm'), ...args]);
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-}
+const ipvsadm = (...args: string[]): string => ours(director, 'ipvsadm', ...args);
 
 function service(virtual: string, local: string, server: string, ...more: string[]): void {
   ipvsadm('-A', '-t', virtual, '-s', 'rr', ...more);
@@ -53,14 +48,6 @@ http {
 const short = (text: string): string =>
   text.replace(/[0-9a-f:]{39}/g, (address) => new URL(`http://[${address}]`).hostname.slice(1, -1));
 
-async function waitFor(what: string, is: () => boolean): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (is()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`waited in vain for ${what}`);
-}
-
 const curl = (...args: string[]): string => {
   const { stdout, stderr } = client.run('curl', ['-sS', '--max-time', '20', ...args]);
   expect(stderr).toBe('');
@@ -69,8 +56,6 @@ const curl = (...args: string[]): string => {
 
 describeKernel('real servers that hear of their clients', () => {
   beforeAll(async () => {
-    if (!existsSync(bundle('ipvsadm')))
-      throw new Error('Cannot test the commands: they are not built, run npm run build');
     folder = mkdtempSync(join(tmpdir(), 'ipvsd-tell-'));
     mkdirSync(join(folder, 'files'));
     cluster = new Cluster(uniqueName('ipvsd-tell'));
@@ -90,7 +75,7 @@ describeKernel('real servers that hear of their clients', () => {
     const file = join(folder, 'nginx.conf');
     writeFileSync(file, configuration());
     real.start('nginx', ['-c', file, '-e', join(folder, 'error')], { stdio: ['ignore', 'ignore', 'inherit'] });
-    await waitFor('nginx', () => real.run('curl', ['-s', '--haproxy-protocol', 'http://127.0.0.1:8000/']).status === 0);
+    await until('nginx', () => real.run('curl', ['-s', '--haproxy-protocol', 'http://127.0.0.1:8000/']).status === 0);
   });
 
   afterAll(() => {
@@ -162,7 +147,7 @@ describeKernel('real servers that hear of their clients', () => {
     });
     await new Promise((resolve) => dump.stderr!.once('data', resolve));
     expect(curl('--local-port', '43210', `http://${VIP4}:83/`)).toBe('served');
-    await waitFor('the capture', () => segments(capture).length >= 4);
+    await until('the capture', () => segments(capture).length >= 4);
     dump.kill();
     const [syn, ack, data] = segments(capture);
     const option = Buffer.from([254, 8, 43210 >> 8, 43210 & 255, 172, 16, 45, 2]).toString('hex');
