@@ -1,5 +1,7 @@
 /** Ports of virtual services whose connections get a helper, as operators write them: `21,2121`, or `none`. */
 import { HELPERS } from '@ipvsd/ipvs';
+import type { Protocol } from './model.ts';
+import { protocolName } from './plane/codec.ts';
 
 /** As the kernel's module takes at most. */
 export const MOST_PORTS = 8;
@@ -17,6 +19,22 @@ export function readPorts(text: string): readonly number[] | undefined {
 }
 
 export const formatPorts = (ports: readonly number[]): string => (ports.length === 0 ? NO_PORTS : ports.join(','));
+
+export interface HelpedPort {
+  readonly helper: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+/** Which ports are helped by those settings, helper by helper. */
+export const helpedPorts = (settings: ReadonlyMap<string, string>): readonly HelpedPort[] =>
+  HELPERS.flatMap(({ name, protocol }) =>
+    (readPorts(settings.get(portSetting(name)) ?? '') ?? []).map((port) => ({
+      helper: name,
+      protocol: protocolName(protocol) as Protocol,
+      port,
+    })),
+  );
 
 /** The setting that already gives a port of `text` to another helper of the same protocol, with that port. */
 export function clashOf(

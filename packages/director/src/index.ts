@@ -16,6 +16,7 @@ export type * from './command.ts';
 export type { Director, EstimatedLoad, Totals } from './director.ts';
 export { builtInSchedulers, createEnvironment, type Environment, type EnvironmentOptions } from './environment.ts';
 export { DirectorError, type ErrorCode } from './errors.ts';
+export { type HelpedPort, helpedPorts } from './helped-ports.ts';
 export * from './mark-rule.ts';
 export { MemoryDirector, type MemoryDirectorOptions } from './memory-director.ts';
 export * from './model.ts';

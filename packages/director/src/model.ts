@@ -131,6 +131,8 @@ export interface ConnectionEntry {
   readonly synced: boolean;
   readonly persistenceEngine: string | null;
   readonly persistenceData: string | null;
+  /** The name of what reads its packets for further connections. */
+  readonly helper?: string;
 }
 
 export interface EndPoint {

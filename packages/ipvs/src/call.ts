@@ -1,7 +1,9 @@
 /**
  * The stage of GRE: packets of calls that the helper of PPTP expects (RFC 2637 4.1). All else that GRE carries is the host's.
  */
-import { assign, be16, htons, raw, type Skb, stack, struct, TC_ACT_UNSPEC, u32 } from '@ipvsd/bpf';
+import { be16, htons, raw, type Skb, struct, TC_ACT_UNSPEC, u32 } from '@ipvsd/bpf';
+import { findCall, receiversNumber } from './connection/calls.ts';
+import { directionOf, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, REQUEST } from './family.ts';
@@ -26,15 +28,13 @@ export function call(skb: Skb, family: Family): number {
   const ports = skb.header(Ports, transport);
   if (gre === null || ports === null) return TC_ACT_UNSPEC;
   if (gre.protocol !== PPP || u32(raw(gre.flags) & VERSION_MASK) !== ENHANCED) return TC_ACT_UNSPEC;
-  const tuple = stack(family.Tuple, { destinationPort: gre.call, protocol: IPPROTO_GRE });
-  assign(tuple.source, ip.source);
-  assign(tuple.destination, ip.destination);
-  const flow = family.flows.lookup(tuple);
-  if (flow === null) return TC_ACT_UNSPEC;
-  const direction = flow.direction;
+  const flow = findCall(family, ip, gre.call);
+  if (flow === NO_FLOW) return TC_ACT_UNSPEC;
+  const direction = directionOf(flow);
   const now = clock();
-  const c = connectionAt(flow.connection, now);
+  const c = connectionAt(numberOf(flow), now);
   if (c === null) return TC_ACT_UNSPEC;
+  gre.call = receiversNumber(c, direction);
   if (direction === REQUEST) return request(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);
   return reply(skb, family, ip, ports, transport, c, 0, IPPROTO_GRE, now);
 }

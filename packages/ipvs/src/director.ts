@@ -6,6 +6,7 @@
 import { assign, htons, type Skb, stack, TC_ACT_UNSPEC, tailCall, type u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { ALTERED, type Connection, NO_OUTPUT } from './connection/connection.ts';
+import { directionOf, findFlowFast, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt, expire, expireSoon } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { type Family, IPV4, IPV6, REPLY, REQUEST } from './family.ts';
@@ -73,15 +74,15 @@ function journey(skb: Skb, family: Family): number {
   }
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
-  const flow = family.flows.lookup(tuple);
-  if (flow !== null) {
-    const index = flow.connection;
+  const flow = findFlowFast(family, tuple);
+  if (flow !== NO_FLOW) {
+    const index = numberOf(flow);
     // Asked once for the whole journey: each question is a call into the kernel.
     const now = clock();
     const c = connectionAt(index, now);
     if (c !== null) {
       const plain = (c.flags & ALTERED) === 0;
-      if (flow.direction !== REQUEST) {
+      if (directionOf(flow) !== REQUEST) {
         if (plain) return reply(skb, family, ip, ports, transport, c, event, protocol, now);
         return toAltered(skb, c, REPLY);
       }

@@ -4,6 +4,7 @@
  */
 import { assign, type be16, htons, raw, type Skb, stack, TC_ACT_UNSPEC, u32 } from '@ipvsd/bpf';
 import { type Connection, connections } from './connection/connection.ts';
+import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt, rearm } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { LAST_CONNECTION, OF_PACKET, openings } from './connection/opening.ts';
@@ -40,10 +41,10 @@ export function echo(skb: Skb, family: Family): number {
   });
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
-  const flow = family.flows.lookup(tuple);
-  if (flow !== null) {
-    const towards = flow.direction;
-    const known = connectionAt(flow.connection, clock());
+  const flow = findFlow(family, tuple);
+  if (flow !== NO_FLOW) {
+    const towards = directionOf(flow);
+    const known = connectionAt(numberOf(flow), clock());
     if (known !== null) {
       if (asks) return towards === REQUEST ? outwards(skb, family, known) : TC_ACT_UNSPEC;
       return towards === REPLY ? inwards(skb, family, known) : TC_ACT_UNSPEC;
@@ -137,9 +138,9 @@ function aboutEcho(skb: Skb, family: Family, at: u32): number {
   const tuple = stack(family.Tuple, { sourcePort: NO_PORT, destinationPort: message.id, protocol: family.icmp });
   assign(tuple.source, quoted.destination);
   assign(tuple.destination, quoted.source);
-  const flow = family.flows.lookup(tuple);
-  if (flow === null || flow.direction !== REPLY) return TC_ACT_UNSPEC;
-  const c = connectionAt(flow.connection, clock());
+  const flow = findFlow(family, tuple);
+  if (flow === NO_FLOW || directionOf(flow) !== REPLY) return TC_ACT_UNSPEC;
+  const c = connectionAt(numberOf(flow), clock());
   if (c === null || c.server !== NONE) return TC_ACT_UNSPEC;
   if (ip.timeToLive <= 1) return because(REASONS.timeToLive);
   if (!hasRightChecksum(skb, family)) return because(REASONS.badChecksum);

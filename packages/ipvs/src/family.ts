@@ -6,7 +6,7 @@ import {
   array,
   assign,
   be16,
-  hashMap,
+  type be32,
   htonl,
   htons,
   ntohl,
@@ -17,6 +17,7 @@ import {
   struct,
   u8,
   u32,
+  u64,
   type ViewOf,
 } from '@ipvsd/bpf';
 import { Address4, Address6, AF_INET, AF_INET6 } from './packet/address.ts';
@@ -24,10 +25,7 @@ import { fold32, patch, wordDifference } from './packet/checksum.ts';
 import { ETHERNET, IPPROTO_FRAGMENT, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, Ipv4, Ipv6 } from './packet/headers.ts';
 import { settings } from './settings.ts';
 
-/** What a tuple leads to: a connection, and which way the packet goes. */
-export const Flow = struct('flow', { connection: u32, direction: u32 });
-export type Flow = ViewOf<typeof Flow>;
-
+/** Which way a packet goes. */
 export const REQUEST = 0;
 export const REPLY = 1;
 
@@ -46,9 +44,17 @@ export const Tuple6 = struct('tuple6', { source: Address6, destination: Address6
 /** A packet of a call bears the number that it has at its receiver only. */
 export const sourceOf = (protocol: u8, port: be16): be16 => (protocol === IPPROTO_GRE ? rawBe16(0) : port);
 
-/** Two flows a connection (one without replies through us): sized at twice the connections when the maps are made. */
-export const flows4 = hashMap('flows4', Tuple4, Flow, { maxEntries: 524_288 });
-export const flows6 = hashMap('flows6', Tuple6, Flow, { maxEntries: 131_072 });
+type Tuple4 = ViewOf<typeof Tuple4>;
+type Tuple6 = ViewOf<typeof Tuple6>;
+
+/** Odd, and no bit follows from others. */
+const FACTOR = 0x9e37_79b9_7f4a_7c15n;
+
+/** 64 more bits into a hash: a bijection of them for a seed that nobody knows, and of the seed. */
+function stir(seed: u64, one: be32, other: be32): u64 {
+  const product = u64((seed ^ u64(u64(raw(one)) + u64(u64(raw(other)) << 32n))) * FACTOR);
+  return u64(product ^ (product >> 32n));
+}
 
 type Header4 = ViewOf<typeof Ipv4>;
 type Header6 = ViewOf<typeof Ipv6>;
@@ -64,7 +70,6 @@ export const IPV4 = {
   Header: Ipv4,
   Tuple: Tuple4,
   Address: Address4,
-  flows: flows4,
   hasServices: (): u32 => settings.only.services4,
   /** Where the transport header lies, link header included; options are skipped. */
   transport: (ip: Header4): u32 => ETHERNET + (ip.versionAndLength & 0xf) * 4,
@@ -85,6 +90,10 @@ export const IPV4 = {
     to.c = rawBe32(0);
     to.d = rawBe32(0);
   },
+  /** 0 where they are the same address; no branch, as each is one more way for the verifier. */
+  apart: (one: Address4, other: Address6): number => raw(one.a) ^ raw(other.a),
+  /** Both addresses, stirred into `seed` until each bit depends on all. */
+  stir: (seed: u64, { source, destination }: Tuple4): u64 => stir(seed, source.a, destination.a),
   /** How the ones' complement sum changes when `old` becomes `next`. */
   difference: (old: Address4, next: Address6): number => fold32(wordDifference(raw(old.a), raw(next.a))),
   /** One hop less, and the header checksum mended for that and for an address that changed by `difference`. */
@@ -126,7 +135,6 @@ export const IPV6: Family = {
   Header: Ipv6,
   Tuple: Tuple6,
   Address: Address6,
-  flows: flows6,
   hasServices: (): u32 => settings.only.services6,
   transport: (_ip: Header6): u32 => ETHERNET + 40,
   isFragment: (_ip: Header6): boolean => false,
@@ -136,6 +144,17 @@ export const IPV6: Family = {
   isValid: (ip: Header6): boolean => (raw(ip.versionAndClass) & 0xf0) === 0x60,
   narrow: (to: Address6, from: Address6): void => assign(to, from),
   widen: (to: Address6, from: Address6): void => assign(to, from),
+  apart: (one: Address6, other: Address6): number =>
+    (raw(one.a) ^ raw(other.a)) |
+    (raw(one.b) ^ raw(other.b)) |
+    (raw(one.c) ^ raw(other.c)) |
+    (raw(one.d) ^ raw(other.d)),
+  stir: (seed: u64, { source, destination }: Tuple6): u64 =>
+    stir(
+      stir(stir(stir(seed, source.a, source.b), source.c, source.d), destination.a, destination.b),
+      destination.c,
+      destination.d,
+    ),
   difference: (old: Address6, next: Address6): number =>
     fold32(
       wordDifference(raw(old.a), raw(next.a)) +

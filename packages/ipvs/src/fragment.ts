@@ -8,6 +8,7 @@
 import { ANY, assign, lruHashMap, type Skb, stack, struct, tailCall, u32, type ViewOf } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -120,11 +121,11 @@ export function firstFragment(skb: Skb, family: Family): number {
   });
   assign(tuple.source, ip.source);
   assign(tuple.destination, ip.destination);
-  const flow = family.flows.lookup(tuple);
-  if (flow === null) return tailCall(skb, stages, FIRST_PACKET);
+  const flow = findFlow(family, tuple);
+  if (flow === NO_FLOW) return tailCall(skb, stages, FIRST_PACKET);
   const now = clock();
-  const towards = flow.direction;
-  const index = flow.connection;
+  const towards = directionOf(flow);
+  const index = numberOf(flow);
   const c = connectionAt(index, now);
   if (c === null) return tailCall(skb, stages, FIRST_PACKET);
   const entry = stack(FollowedFlow, { connection: index, direction: towards, at: now, next: endOf(skb, family, 0) });

@@ -22,6 +22,7 @@ import {
   u32,
 } from '@ipvsd/bpf';
 import { METHOD_MASK } from './connection/connection.ts';
+import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { because, REASONS } from './counters.ts';
 import { IPV4, REQUEST } from './family.ts';
@@ -92,9 +93,9 @@ export function ownTunnel(skb: Skb): number {
   });
   assign(tuple.source, sent.source);
   assign(tuple.destination, sent.destination);
-  const flow = IPV4.flows.lookup(tuple);
-  if (flow === null || flow.direction !== REQUEST) return tailCall(skb, stages, UNRELATED);
-  const c = connectionAt(flow.connection, clock());
+  const flow = findFlow(IPV4, tuple);
+  if (flow === NO_FLOW || directionOf(flow) !== REQUEST) return tailCall(skb, stages, UNRELATED);
+  const c = connectionAt(numberOf(flow), clock());
   if (c === null || (c.flags & METHOD_MASK) !== METHOD_TUNNEL) return tailCall(skb, stages, UNRELATED);
   const server = servers.at(c.server);
   const errand = errandOf();

@@ -7,6 +7,7 @@
  */
 import { assign, type be16, rawBe16, type Skb, stack, TC_ACT_UNSPEC, tailCall, u32 } from '@ipvsd/bpf';
 import { type Connection, METHOD_MASK } from './connection/connection.ts';
+import { directionOf, findFlow, NO_FLOW, numberOf } from './connection/flows.ts';
 import { connectionAt } from './connection/lifecycle.ts';
 import { localEnds } from './connection/local-end.ts';
 import { because, REASONS } from './counters.ts';
@@ -57,10 +58,10 @@ export function related(skb: Skb, family: Family): number {
     });
     assign(tuple.source, quoted.destination);
     assign(tuple.destination, quoted.source);
-    const flow = family.flows.lookup(tuple);
-    if (flow !== null) {
-      const towards = flow.direction;
-      const c = connectionAt(flow.connection, clock());
+    const flow = findFlow(family, tuple);
+    if (flow !== NO_FLOW) {
+      const towards = directionOf(flow);
+      const c = connectionAt(numberOf(flow), clock());
       if (c !== null) return towards === REQUEST ? toServer(skb, family, c) : toClient(skb, family, c);
     }
   } else if (protocol === IPPROTO_ESP || protocol === IPPROTO_AH) {

@@ -4,7 +4,7 @@
  * Time inside the data plane is counted in *ticks* of 2^20 ns (1.048576 ms): a shift of the kernel's clock instead of a
  * division, 32 bits that wrap after 52 days and are only ever subtracted.
  */
-import { array, ktimeCoarseNs, ktimeNs, mul32, randomU32, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, ktimeCoarseNs, ktimeNs, mul32, randomU32, single, struct, u32, u64, type ViewOf } from '@ipvsd/bpf';
 
 export const TICK_NS = 1_048_576;
 /** Seconds to ticks, rounded up: a timer may be late, never early. */
@@ -19,6 +19,9 @@ export const Settings = struct('settings', {
   maxConnections: u32,
   /** Places beyond it (connection/connection.ts). */
   reservedConnections: u32,
+  /** Of the table of flows (connection/flows.ts): how many buckets, and what its hash begins with. */
+  flowBuckets: u32,
+  flowKey: u64,
   /** Timeouts in ticks: of each protocol 16, by state. */
   timeouts: array(u32, 48),
   /** conn_reuse_mode, its bits. */

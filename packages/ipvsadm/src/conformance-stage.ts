@@ -69,7 +69,8 @@ function readProc(director: Director, path: string): ReadonlyMap<string, string>
 
 const netFiles: Readonly<Record<string, (director: Director) => string>> = {
   '/proc/net/ip_vs': formatProcServices,
-  '/proc/net/ip_vs_app': formatProcApplications,
+  // The kernel's helper is a module, which was not loaded.
+  '/proc/net/ip_vs_app': () => formatProcApplications([], []),
   '/proc/net/ip_vs_conn': (director) => [...formatProcConnections(director.connections())].join(''),
   '/proc/net/ip_vs_conn_sync': (director) => [...formatProcSyncedConnections(director.connections())].join(''),
   '/proc/net/ip_vs_stats': formatProcStats,

@@ -8,6 +8,7 @@ import {
   type Director,
   expandIPv6,
   familyOf,
+  type HelpedPort,
   ipv4Number,
   type RealServer,
   type Stats,
@@ -101,9 +102,17 @@ export function formatProcCpuStats(director: Director): string {
   );
 }
 
-/** /proc/net/ip_vs_app, without helpers. */
-export function formatProcApplications(): string {
-  return 'prot port    usecnt name\n';
+/** /proc/net/ip_vs_app: the ports that are helped, and how many of the connections are. */
+export function formatProcApplications(ports: readonly HelpedPort[], connections: Iterable<ConnectionEntry>): string {
+  const used = new Map<string, number>();
+  for (const { helper, virtual } of connections) {
+    if (helper !== undefined) used.set(`${helper} ${virtual.port}`, (used.get(`${helper} ${virtual.port}`) ?? 0) + 1);
+  }
+  const rows = ports.map(({ helper, protocol, port }) => {
+    const uses = used.get(`${helper} ${port}`) ?? 0;
+    return `${protocol.toUpperCase().padEnd(3)}  ${`${port}`.padEnd(7)} ${`${uses}`.padEnd(6)} ${helper.padEnd(17)}\n`;
+  });
+  return `prot port    usecnt name\n${rows.join('')}`;
 }
 
 function statsColumns({ connections, inPackets, outPackets, inBytes, outBytes }: Stats): string {

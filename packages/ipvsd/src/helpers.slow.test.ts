@@ -1,28 +1,31 @@
 /**
- * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl as the client. FTP active and passive, under
+ * Helpers with real programs: Debian's vsftpd and tftpd-hpa on the real servers, curl and lftp as clients. FTP active and passive, under
  * NAT, FULLNAT, DR and TUN; TFTP where there is a helper.
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describeKernel, uniqueName } from '@ipvsd/bpf/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
+import { addService, buildNetworks, waitForPort } from './testing/networks.ts';
+import { ours } from './testing/ours.ts';
 
-const bundle = (name: string): string => fileURLToPath(new URL(`../bundle/${name}.js`, import.meta.url));
 const VSFTPD = '/usr/sbin/vsftpd';
 const TFTPD = '/usr/sbin/in.tftpd';
-const missing = [VSFTPD, TFTPD, '/usr/bin/curl'].filter((file) => !existsSync(file));
+const missing = [VSFTPD, TFTPD, '/usr/bin/curl', '/usr/bin/lftp'].filter((file) => !existsSync(file));
 /** Real servers that answer clients past the director. */
 const VIPS = [
   ['dr', '172.16.45.100', 32],
   ['tun', '172.16.45.101', 32],
   ['dr', 'fd00:45::100', 128],
+  ['tun', 'fd00:45::101', 128],
 ] as const;
 /** To set up hosts and services, on a busy machine. */
 const HOOK_MS = 120_000;
 const UPLOADED = 3_000_000;
+/** Files of a folder that is fetched as a whole. */
+const MANY = 40;
 let folder: string;
 
 /** What a real server serves: a file that names it, a large one, and a folder that anybody may write to. */
@@ -30,6 +33,8 @@ function serveFtp(host: Host, port = 21): void {
   const root = join(folder, host.name);
   mkdirSync(join(root, 'in'), { recursive: true });
   mkdirSync(join(root, 'nothing'), { recursive: true });
+  mkdirSync(join(root, 'many'), { recursive: true });
+  for (let i = 0; i < MANY; i++) writeFileSync(join(root, 'many', `${i}`), Buffer.alloc(50_000, `${i} `));
   writeFileSync(join(root, 'name'), `${host.name}\n`);
   writeFileSync(join(root, 'large'), Buffer.alloc(20_000_000, host.name));
   chmodSync(join(root, 'in'), 0o777);
@@ -57,15 +62,6 @@ function serveFtp(host: Host, port = 21): void {
       .join(''),
   );
   host.start(VSFTPD, [file], { stdio: 'inherit' });
-}
-
-async function waitForPort(host: Host, port: number): Promise<void> {
-  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
-  for (let i = 0; i < 100; i++) {
-    if (host.run('cat', ['/proc/net/tcp6']).stdout.includes(wanted)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`Cannot test: nobody listens on port ${port} of ${host.name}`);
 }
 
 /** The same folder by TFTP, which anybody may write to. */
@@ -114,15 +110,22 @@ function testTransfers(client: () => Host, url: string, modes: readonly (typeof 
   });
 }
 
+/** What another client of the service at `url` does: a folder at once, with several connections and whatever it thinks best. */
+function testMirror(client: () => Host, url: string): void {
+  test.each(['yes', 'no'])('lftp fetches a folder by four connections (passive: %s)', (passive) => {
+    const to = join(folder, uniqueName('mirror'));
+    const settings = `set net:timeout 5; set net:max-retries 2; set ftp:passive-mode ${passive}; set dns:order "inet6 inet"`;
+    const mirror = `mirror --parallel=4 --verbose=0 many ${to}`;
+    const words = ['-c', `${settings}; open ${url}; ${mirror}`];
+    expect(client().run('lftp', words, { timeout: 40_000 })).toMatchObject({ stdout: '', stderr: '', status: 0 });
+    for (let i = 0; i < MANY; i++)
+      expect(readFileSync(join(to, `${i}`)).equals(Buffer.alloc(50_000, `${i} `))).toBe(true);
+  }, 45_000);
+}
+
 function describeFtp(name: string, body: () => void): void {
   if (missing.length === 0) describeKernel(name, body);
   else describe.skip(`${name} (skipped: there is no ${missing.join(' and no ')})`, body);
-}
-
-function command(host: Host, name: string, ...args: string[]): string {
-  const { status, stdout, stderr } = host.run(process.execPath, [bundle(name), ...args]);
-  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-  return stdout;
 }
 
 beforeAll(() => {
@@ -132,7 +135,7 @@ beforeAll(() => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
+describe.each(['NAT', 'FULLNAT'] as const)('through %s', (method) => {
   describeFtp(`FTP through ${method}`, () => {
     let cluster: Cluster;
     let client: Host;
@@ -141,62 +144,42 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
 
     beforeAll(async () => {
       cluster = new Cluster(uniqueName('ipvsd-ftp'));
-      client = cluster.host('client');
-      director = cluster.host('director');
-      const reals = [cluster.host('real1'), cluster.host('real2')] as const;
-      inside = reals[0];
-      cluster.connect(client, { name: 'eth0', addresses: ['172.16.45.2/24', 'fd00:45::2/64'] }, director, {
-        name: 'eth0',
-        addresses: ['172.16.45.10/24', 'fd00:45::10/64'],
-      });
-      cluster.switch('switch', [
-        [director, { name: 'eth1', addresses: ['192.168.45.1/24', 'fd00:46::1/64'] }],
-        [reals[0], { name: 'eth0', addresses: ['192.168.45.2/24', 'fd00:46::2/64'] }],
-        [reals[1], { name: 'eth0', addresses: ['192.168.45.3/24', 'fd00:46::3/64'] }],
-      ]);
-      director.sysctl('net.ipv4.ip_forward', 1);
-      director.sysctl('net.ipv6.conf.all.forwarding', 1);
+      // Under FULLNAT whatever a real server sends is addressed to the director itself.
+      const networks = buildNetworks(cluster, method === 'NAT');
+      const { reals } = networks;
+      director = networks.director;
+      [client] = networks.clients;
+      [inside] = reals;
       for (const real of reals) {
-        // Under FULLNAT whatever a real server sends is addressed to the director itself.
-        if (method === 'NAT') {
-          real.route('0.0.0.0/0', '192.168.45.1');
-          real.route('::/0', 'fd00:46::1');
-        }
         serveFtp(real);
         serveTftp(real);
         await waitForPort(real, 21);
       }
       serveFtp(client);
       serveTftp(client);
-      writeFileSync(join(folder, 'client', 'in', 'hello'), 'hello');
+      writeFileSync(join(folder, client.name, 'in', 'hello'), 'hello');
       await waitForPort(client, 21);
-      command(director, 'ipvsd', 'set', 'tftp_ports', '69');
-      for (const [option, port] of [
-        ['-t', 21],
-        ['-u', 69],
-      ] as const) {
-        for (const [vip, local, real] of [
-          ['172.16.45.10', '192.168.45.1', (n: number) => `192.168.45.${n}`],
-          ['[fd00:45::10]', 'fd00:46::1', (n: number) => `[fd00:46::${n}]`],
-        ] as const) {
-          const service = [option, `${vip}:${port}`];
-          command(director, 'ipvsadm', '-A', ...service, '-s', 'rr');
-          if (method === 'FULLNAT') command(director, 'ipvsadm', '-P', ...service, '-z', local, '-F', 'eth1');
-          const how = method === 'NAT' ? '-m' : '--fullnat';
-          for (const n of [2, 3]) command(director, 'ipvsadm', '-a', ...service, '-r', `${real(n)}:${port}`, how);
-        }
+      ours(director, 'ipvsd', 'set', 'tftp_ports', '69');
+      for (const six of [false, true]) {
+        addService(director, '-t', 21, method, six);
+        addService(director, '-u', 69, method, six);
       }
     }, HOOK_MS);
 
     afterAll(() => cluster?.remove());
 
-    describe('over IPv4', () => testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]));
-    describe('over IPv6', () =>
+    describe('over IPv4', () => {
+      testTransfers(() => client, 'ftp://172.16.45.10', [...MODES]);
+      testMirror(() => client, 'ftp://172.16.45.10');
+    });
+    describe('over IPv6', () => {
       testTransfers(
         () => client,
         'ftp://[fd00:45::10]',
         MODES.filter(([mode]) => mode === 'EPSV' || mode === 'EPRT'),
-      ));
+      );
+      testMirror(() => client, 'ftp://[fd00:45::10]');
+    });
 
     test.each([
       ['172.16.45.2', '192.168.45.0/24', [...MODES]],
@@ -205,10 +188,10 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
       // Each host inside has a way out through the director, and outside nobody knows of them.
       const six = network.includes(':');
       if (method === 'FULLNAT') inside.route(six ? '::/0' : '0.0.0.0/0', six ? 'fd00:46::1' : '192.168.45.1');
-      command(director, 'ipvsd', 'masquerade', 'add', '--from', network, '--to', 'eth0');
+      ours(director, 'ipvsd', 'masquerade', 'add', '--from', network, '--to', 'eth0');
       for (const [mode, options] of modes) {
         const curl = inside.run('curl', ['-sS', '--max-time', '20', ...options, `ftp://${outside}/name`]);
-        expect(curl, mode).toMatchObject({ stdout: 'client\n', stderr: '', status: 0 });
+        expect(curl, mode).toMatchObject({ stdout: 'client1\n', stderr: '', status: 0 });
       }
       const tftp = inside.run('curl', ['-sS', '--max-time', '20', `tftp://${outside}/hello`]);
       expect(tftp).toMatchObject({ stdout: 'hello', stderr: '', status: 0 });
@@ -235,8 +218,14 @@ describe.each(['NAT', 'FULLNAT'])('through %s', (method) => {
       }
     });
 
+    test('the listing of helpers counts control connections', () => {
+      expect(ours(director, 'ipvsd', 'proc', 'ip_vs_app')).toMatch(
+        /^prot port {4}usecnt name\nTCP {2}21 {6}[1-9]\d* +ftp {14}\nUDP {2}69 {6}[1-9]\d* +tftp {13}\n$/,
+      );
+    });
+
     test('data connections are listed, bound to the real server of their control connection', () => {
-      expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
+      expect(ours(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.10:20 +192\.168\.45\.[23]:20/);
     });
   });
 });
@@ -266,8 +255,7 @@ describeFtp('FTP by persistence', () => {
     director.sysctl('net.ipv4.ip_forward', 1);
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
     for (const real of reals) {
-      for (const [method, vip] of VIPS)
-        command(real, 'ipvsd', 'real-server', 'setup', '--vip', vip, '--method', method);
+      for (const [method, vip] of VIPS) ours(real, 'ipvsd', 'real-server', 'setup', '--vip', vip, '--method', method);
       serveFtp(real);
       await waitForPort(real, 21);
     }
@@ -275,9 +263,9 @@ describeFtp('FTP by persistence', () => {
       const [service, one, two] = vip.includes(':')
         ? [`[${vip}]:21`, '[fd00:45::21]:21', '[fd00:45::22]:21']
         : [`${vip}:21`, '172.16.45.21:21', '172.16.45.22:21'];
-      command(director, 'ipvsadm', '-A', '-t', service, '-s', 'rr', '-p', '300');
+      ours(director, 'ipvsadm', '-A', '-t', service, '-s', 'rr', '-p', '300');
       for (const real of [one, two]) {
-        command(director, 'ipvsadm', '-a', '-t', service, '-r', real, method === 'dr' ? '-g' : '-i');
+        ours(director, 'ipvsadm', '-a', '-t', service, '-r', real, method === 'dr' ? '-g' : '-i');
       }
     }
   }, HOOK_MS);
@@ -287,11 +275,14 @@ describeFtp('FTP by persistence', () => {
   for (const [method, vip] of VIPS) {
     const six = vip.includes(':');
     const modes = MODES.filter(([mode]) => !six || mode.startsWith('E'));
-    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () =>
-      testTransfers(() => client, six ? `ftp://[${vip}]` : `ftp://${vip}`, modes));
+    const url = six ? `ftp://[${vip}]` : `ftp://${vip}`;
+    describe(`${method}, over ${six ? 'IPv6' : 'IPv4'}`, () => {
+      testTransfers(() => client, url, modes);
+      testMirror(() => client, url);
+    });
   }
 
   test('all of a client goes to one real server, by a template for all ports', () => {
-    expect(command(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.2:0 +172\.16\.45\.100:0 +172\.16\.45\.2[12]:0/);
+    expect(ours(director, 'ipvsadm', '-Lnc')).toMatch(/172\.16\.45\.2:0 +172\.16\.45\.100:0 +172\.16\.45\.2[12]:0/);
   });
 });

@@ -265,10 +265,10 @@ export const say = {
   callbackFunction: () => message(5013, 'Cannot use this as a callback: it must be a function at module scope'),
   programResult: (range: string) => message(5014, `Cannot return ${range} from a program: the result is an i32`),
   subprogramValue: (what: string) => message(5015, `Cannot pass ${what} to a subprogram`),
-  aloneValue: (name: string, what: string) =>
+  aloneValue: (what: string) =>
     message(
       5024,
-      `Cannot pass ${what} to "${name}": the verifier looks at it alone, it takes numbers and the packet only`,
+      `Cannot verify it alone: ${what}, must be integers, booleans, the packet and values of the build; write /** @subprog */`,
     ),
   unrollTooLong: (count: number) => message(5016, `Cannot unroll ${count} rounds: at most 1024`),
   missingReturn: (name: string) => message(5017, `Cannot use the result of "${name}": it may end without a return`),

@@ -101,6 +101,24 @@ export const helpers = tcProgram('helpers', (skb) => {
 });
 `;
 
+/** Twenty calls of a function with ten branches. */
+const manyCalls = (tag: string): string => `
+import { i32, tcProgram, u32 } from '@ipvsd/bpf';
+const BITS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+const CALLS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+/** ${tag} */
+function highest(n: u32): u32 {
+  let found: u32 = 0;
+  for (const bit of BITS) if ((n & (1 << bit)) !== 0) found = 1 << bit;
+  return found;
+}
+export const calls = tcProgram('calls', (skb) => {
+  let found: u32 = 0;
+  for (const call of CALLS) found = u32(found | highest(u32(skb.len + (call >>> 5))));
+  return i32(found & 0xff);
+});
+`;
+
 const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 const words = (...numbers: number[]): Uint8Array => new Uint8Array(Uint32Array.from(numbers).buffer);
 
@@ -133,6 +151,21 @@ describeKernel('in the kernel', () => {
     const { retval, context } = run('pass', order);
     expect(retval).toBe(0);
     expect([view(context).getUint32(16, true), view(context).getInt32(20, true)]).toEqual([47, -2]);
+  });
+
+  test('a subprogram that is verified alone is looked at once, however often it is called', () => {
+    const walked = ['@subprog', '@subprog alone'].map((tag) => {
+      const { spec: one } = compile(FILE, { files: { [FILE]: manyCalls(tag) } });
+      const loaded = loadCollection(one!);
+      try {
+        const program = loaded.program('calls');
+        expect(program.testRun({ data: new Uint8Array(64) }).retval).toBe(64);
+        return program.info().verifiedInstructions;
+      } finally {
+        loaded.close();
+      }
+    });
+    expect(walked[1]).toBeLessThan(walked[0]! / 4);
   });
 
   test('every helper of the table is called above, and the verifier took it', () => {

@@ -4,6 +4,9 @@ import {
   AF_INET,
   AF_INET6,
   type Connection,
+  HELPER_MASK,
+  HELPER_SHIFT,
+  HELPERS,
   METHOD_FULLNAT,
   METHOD_MASK,
   NONE,
@@ -39,7 +42,13 @@ export function connectionEntry(
     synced: false,
     persistenceEngine: (c.flags & OF_ENGINE) !== 0 ? 'sip' : null,
     persistenceData: (c.flags & OF_ENGINE) !== 0 ? remembered() : null,
+    ...helperOf(c),
   };
+}
+
+function helperOf(c: Connection): { readonly helper?: string } {
+  const helper = HELPERS.find(({ number }) => number === (c.flags & HELPER_MASK) >>> HELPER_SHIFT);
+  return helper === undefined ? {} : { helper: helper.name };
 }
 
 function familyOfReal(c: Connection): number {

@@ -27,6 +27,7 @@ import {
   requireFeatures,
 } from '@ipvsd/bpf/kernel';
 import {
+  bucketsFor,
   compiledPrograms,
   connections,
   drop,
@@ -299,14 +300,14 @@ const programPin = (name: string): string => `prog_${name}`;
 const linkPin = (ifindex: number): string => `link_${ifindex}`;
 const linkPins = (folder: string): string[] => readdirSync(folder).filter((name) => name.startsWith('link_'));
 
-/** Two flows a connection, a record of sequence numbers for each direction, a free slot and a local end. */
+/** A record of sequence numbers for each direction, a free slot and a local end. */
 const sizesFor = (entries: number): Record<string, number> => ({
   connections: entries,
   adjustments: 2 * entries,
   free_slots: entries,
   local_ends: entries,
   idle_rules: entries,
-  flows4: 2 * entries,
+  flow_buckets: bucketsFor(entries),
 });
 
 function specOf(definition: MapDefinition): MapSpec {

@@ -3,8 +3,10 @@
  *
  * A command touches one service, so one service is read and written, however many there are; what concerns all reads all.
  */
+import { randomBytes } from 'node:crypto';
 import { bytesOf } from '@ipvsd/bpf';
 import {
+  bucketsFor,
   Connection,
   connections,
   EngineKey,
@@ -173,6 +175,9 @@ export class MapDirector<P extends Plane = Plane> implements Director {
     if (maxConnections !== undefined) {
       s.maxConnections = maxConnections;
       s.reservedConnections = reservedFor(maxConnections);
+      s.flowBuckets = bucketsFor(maxConnections + s.reservedConnections);
+      // What is in the table was put there by the key that it has.
+      if (s.flowKey === 0n) s.flowKey = randomBytes(8).readBigUInt64LE();
     }
     s.cpus = this.plane.store(traffic).lookupPerCpu(KEY).length;
     fillSettings(s, sysctlsOf(document), document);

@@ -56,14 +56,37 @@ test.each([
   expect(sent.parsed).toMatchObject({ source: addresses.vip });
 });
 
+test('what a real server sends before it answers comes from the virtual service too', () => {
+  const session = new Session(V4, settings, 554);
+  session.says('client', SETUP);
+  const early = session.packet({ from: [V4.real, 9000], to: [V4.client, 8000], datagram: true });
+  expect(early.parsed).toMatchObject({ source: V4.vip, sourcePort: 9000 });
+  session.says('server', answer(';server_port=9000-9001'));
+  // Once it has said which ports, it is these.
+  expect(session.connections()).toEqual(
+    [0, 1].map((n) => `${V4.client} ${8000 + n} > ${V4.vip} ${9000 + n} > ${V4.real} ${9000 + n} UDP`),
+  );
+  const other = session.packet({ from: [V4.real, 7777], to: [V4.client, 8001], datagram: true });
+  expect(other.verdict).toBe(TC_ACT_UNSPEC);
+});
+
+test('what is carried on the connection itself expects nothing, and is as it was', () => {
+  const session = new Session(V4, settings, 554);
+  const line = 'Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n';
+  session.says('client', `SETUP rtsp://x/track1 RTSP/1.0\r\nCSeq: 3\r\n${line}`);
+  session.says('server', `RTSP/1.0 200 OK\r\nCSeq: 3\r\n${line}`);
+  const carried = `$\0\0\x04abcd`;
+  expect(session.says('server', carried)).toBe(carried);
+  expect(session.connections()).toEqual([]);
+});
+
 test.each([
-  'RTSP/1.0 200 OK\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\n\r\n',
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=0-1\r\n\r\n',
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=99999\r\n\r\n',
   'RTSP/1.0 200 OK\r\n\r\nclient_port=8000-8001',
 ])('nothing is expected after %j', (line) => {
   const session = new Session(V4, settings, 554);
-  session.says('client', SETUP);
+  session.says('client', 'OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 3\r\n\r\n');
   expect(session.says('server', line)).toBe(line);
   expect(session.connections()).toEqual([]);
   expect(session.packet({ from: [V4.real, 9000], to: [V4.client, 8000], datagram: true }).verdict).toBe(TC_ACT_UNSPEC);

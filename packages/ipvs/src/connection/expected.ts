@@ -11,6 +11,7 @@ import { LISTEN } from '../protocol/tcp.ts';
 import { METHOD_FULLNAT, NONE, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { type Connection, connections, METHOD_MASK, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
+import { findFlow, NO_FLOW, numberOf } from './flows.ts';
 import { changeState, connectionAt, enter, expire, leave, rearm, returnLocalPort } from './lifecycle.ts';
 import { keepPort } from './local-end.ts';
 import { makeExpected } from './make.ts';
@@ -40,6 +41,17 @@ export function expect(control: u32, realPort: be16): u32 {
   return makeExpected(c, control, wanted, realPort);
 }
 
+/**
+ * What `control` expects by these ports, and nobody has come for, is expected no more.
+ * @subprog
+ */
+export function expectNoMore(control: u32, wanted: Opening): void {
+  const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
+  const there = connections.at(known);
+  if (known >= TABLE_FULL || there === null) return;
+  if (there.controller === u32(control + 1) && (there.flags & UNKNOWN_PORT) !== 0) expire(there, known);
+}
+
 function find(family: Family, wanted: Opening): u32 {
   const key = stack(family.Tuple, {
     sourcePort: sourceOf(wanted.protocol, wanted.clientPort),
@@ -48,9 +60,9 @@ function find(family: Family, wanted: Opening): u32 {
   });
   family.narrow(key.source, wanted.client);
   family.narrow(key.destination, wanted.virtual);
-  const flow = family.flows.lookup(key);
-  if (flow === null) return TABLE_FULL;
-  const index = flow.connection;
+  const flow = findFlow(family, key);
+  if (flow === NO_FLOW) return TABLE_FULL;
+  const index = numberOf(flow);
   return connectionAt(index, clock()) === null ? TABLE_FULL : index;
 }
 
@@ -68,19 +80,18 @@ export function takeExpected(family: Family, opening: Opening): u32 {
   const key = stack(family.Tuple, { destinationPort: opening.virtualPort, protocol: opening.protocol });
   family.narrow(key.source, opening.client);
   family.narrow(key.destination, opening.virtual);
-  let flow = family.flows.lookup(key);
-  if (flow === null) {
+  let flow: u32 = findFlow(family, key);
+  if (flow === NO_FLOW) {
     // Or anybody may come.
     const open = stack(family.Tuple, { destinationPort: opening.virtualPort, protocol: opening.protocol });
     family.narrow(open.destination, opening.virtual);
-    flow = family.flows.lookup(open);
+    flow = findFlow(family, open);
   }
-  if (flow === null) return NONE;
-  const index = flow.connection;
-  const direction = flow.direction;
+  if (flow === NO_FLOW) return NONE;
+  const index = numberOf(flow);
   const c = connectionAt(index, clock());
   if (c === null || !becomeKnown(c, index, opening)) return NONE;
-  return u32(2 * index + direction);
+  return flow;
 }
 
 /**

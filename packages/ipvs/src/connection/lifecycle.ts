@@ -4,9 +4,9 @@
  * Several CPUs may handle packets of one connection at once. A state changes by compare-and-exchange, and only who wins moves
  * the real server's counters, so that they always add up.
  */
-import { ANY, atomicAdd, atomicCompareExchange, NO_EXIST, stack, u32, type ViewOf } from '@ipvsd/bpf';
+import { atomicAdd, atomicCompareExchange, stack, u32, type ViewOf } from '@ipvsd/bpf';
 import { enterByKey, forgetData, leaveByKey } from '../engine/engine.ts';
-import { type Family, Flow, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST, sourceOf } from '../family.ts';
+import { type Family, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST, sourceOf } from '../family.ts';
 import { endAdjustments } from '../forward/sequence.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
@@ -34,6 +34,7 @@ import {
   TEMPLATE,
   UNKNOWN_PORT,
 } from './connection.ts';
+import { directionOf, enterFlow, findFlow, flowOf, leaveFlow, NO_FLOW, numberOf, redirectFlow } from './flows.ts';
 import { announceEnd, endIdleRule } from './idle.ts';
 import { localEnds } from './local-end.ts';
 import type { Opening } from './opening.ts';
@@ -53,26 +54,44 @@ export function enter(c: Connection, index: u32): boolean {
 
 function enterIn(family: Family, c: Connection, index: u32): boolean {
   const template = (c.flags & TEMPLATE) !== 0;
-  const key = stack(family.Tuple, {
-    sourcePort: sourceOf(c.protocol, c.clientPort),
-    destinationPort: c.virtualPort,
-    protocol: c.protocol,
-    kind: template ? OF_TEMPLATE : OF_PACKETS,
-  });
-  family.narrow(key.source, c.client);
-  family.narrow(key.destination, c.virtual);
-  const flow = stack(Flow, { connection: index, direction: REQUEST });
-  if (family.flows.update(key, flow, NO_EXIST) !== 0) return false;
+  if ((c.flags & SUPERSEDED) === 0 && !enterRequests(family, c, index)) return false;
   // Under FULLNAT replies find it already: that is how it took its local port.
   if (!template && (c.flags & METHOD_MASK) !== METHOD_FULLNAT) {
     const back = stack(family.Tuple);
     tupleOfReplies(family, back, c);
-    flow.direction = REPLY;
     // Where two virtual services lead one client port to one real server, the newest connection gets the replies.
-    family.flows.update(back, flow, ANY);
+    if (!redirectFlow(family, back, flowOf(index, REPLY))) {
+      leaveRequests(family, c, index);
+      return false;
+    }
   }
   c.flags = u32(c.flags | HASHED);
   return true;
+}
+
+/** The client's packets find it. False where they find another. */
+export function enterRequests(family: Family, c: Connection, index: u32): boolean {
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  return enterFlow(family, key, flowOf(index, REQUEST));
+}
+
+/** The client's packets do not find it; replies do. */
+export function leaveRequests(family: Family, c: Connection, index: u32): void {
+  if ((c.flags & SUPERSEDED) !== 0) return;
+  const key = stack(family.Tuple);
+  tupleOfRequests(family, key, c);
+  leaveFlow(family, key, flowOf(index, REQUEST));
+}
+
+/** What a client's packet of it says, or for a template what finds it. */
+export function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c: Connection): void {
+  key.sourcePort = sourceOf(c.protocol, c.clientPort);
+  key.destinationPort = c.virtualPort;
+  key.protocol = c.protocol;
+  key.kind = (c.flags & TEMPLATE) !== 0 ? OF_TEMPLATE : OF_PACKETS;
+  family.narrow(key.source, c.client);
+  family.narrow(key.destination, c.virtual);
 }
 
 /**
@@ -88,17 +107,8 @@ export function leave(c: Connection, index: u32): void {
 }
 
 function leaveFrom(family: Family, c: Connection, index: u32): void {
-  const template = (c.flags & TEMPLATE) !== 0;
-  const key = stack(family.Tuple, {
-    sourcePort: sourceOf(c.protocol, c.clientPort),
-    destinationPort: c.virtualPort,
-    protocol: c.protocol,
-    kind: template ? OF_TEMPLATE : OF_PACKETS,
-  });
-  family.narrow(key.source, c.client);
-  family.narrow(key.destination, c.virtual);
-  if ((c.flags & SUPERSEDED) === 0) family.flows.delete(key);
-  if (!template) forgetReplies(family, c, index);
+  leaveRequests(family, c, index);
+  if ((c.flags & TEMPLATE) === 0) forgetReplies(family, c, index);
 }
 
 /** Replies do not find it; its local port, if it has one, is free. */
@@ -111,8 +121,7 @@ function forgetReplies(family: Family, c: Connection, index: u32): void {
     family.narrow(back.destination, end.address);
     back.destinationPort = end.port;
   }
-  const flow = family.flows.lookup(back);
-  if (flow !== null && flow.connection === index) family.flows.delete(back);
+  leaveFlow(family, back, flowOf(index, REPLY));
 }
 
 /** A reply bears the real server's address where NAT is to change it, the virtual service's own otherwise. */
@@ -127,7 +136,10 @@ function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connec
   family.narrow(back.destination, c.client);
 }
 
-/** A connection that took a local port and was not let in gives it back. */
+/**
+ * A connection that took a local port and was not let in gives it back.
+ * @subprog
+ */
 export function returnLocalPort(c: Connection, index: u32): void {
   if ((c.flags & METHOD_MASK) !== METHOD_FULLNAT) return;
   if (c.family === AF_INET) forgetReplies(IPV4, c, index);
@@ -151,11 +163,11 @@ function supersedeIn(family: Family, opening: Opening): void {
   });
   family.narrow(key.source, opening.client);
   family.narrow(key.destination, opening.virtual);
-  const flow = family.flows.lookup(key);
-  if (flow === null || flow.direction !== REQUEST) return;
-  const c = connections.at(flow.connection);
+  const flow = findFlow(family, key);
+  if (flow === NO_FLOW || directionOf(flow) !== REQUEST) return;
+  const c = connections.at(numberOf(flow));
   if (c !== null) c.flags = u32(c.flags | SUPERSEDED);
-  family.flows.delete(key);
+  leaveFlow(family, key, flow);
 }
 
 /** Count a new connection at its real server: inactive until its state says otherwise. */

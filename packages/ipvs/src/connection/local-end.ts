@@ -21,18 +21,18 @@ import {
   htons,
   loop,
   lruHashMap,
-  NO_EXIST,
   stack,
   struct,
   u8,
   u32,
   type ViewOf,
 } from '@ipvsd/bpf';
-import { type Family, Flow, REPLY, sourceOf } from '../family.ts';
+import { type Family, REPLY, sourceOf } from '../family.ts';
 import { Address6 } from '../packet/address.ts';
 import { MAX_SERVICES, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import { type Connection, MAX_CONNECTIONS } from './connection.ts';
+import { enterFlow, flowOf } from './flows.ts';
 import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
 
 export const LocalEnd = struct('local_end', {
@@ -111,22 +111,20 @@ export function takeLocalEnd(family: Family, c: Connection, service: u32, locals
  * @subprog
  */
 export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u32): boolean {
-  const range = settings.only.localPorts;
   const pool = poolOf(family, end.address);
-  if (pool === null || range === 0) return false;
+  if (pool === null || settings.only.localPorts === 0) return false;
   const first = atomicFetchAdd(pool, 'cursor', 1);
-  const lowest = settings.only.firstLocalPort;
   const key = stack(family.Tuple, { sourcePort: c.realPort, protocol: c.protocol });
   family.narrow(key.source, c.real);
   family.narrow(key.destination, end.address);
-  const flow = stack(Flow, { connection: c.number, direction: REPLY });
+  const flow = flowOf(c.number, REPLY);
   let taken: u32 = 0;
   let tried: u32 = 0;
   loop(probes, (i) => {
-    const port = htons(u32(lowest + (u32(first + i) % range)) & 0xffff);
+    const port = portAt(u32(first + i));
     key.destinationPort = port;
     tried = i;
-    if (family.flows.update(key, flow, NO_EXIST) !== 0) return 0;
+    if (!enterFlow(family, key, flow)) return 0;
     end.port = port;
     taken = 1;
     return 1;
@@ -136,7 +134,16 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
   return taken === 1;
 }
 
-/** Replies from where its real server is known to send find it at the local end that it has. False where others are there. */
+/** The local port of that turn. Read by each, as the stack below is short. */
+function portAt(turn: u32): be16 {
+  const range = settings.only.localPorts;
+  return htons(range === 0 ? 0 : u32(settings.only.firstLocalPort + (turn % range)) & 0xffff);
+}
+
+/**
+ * Replies from where its real server is known to send find it at the local end that it has. False where others are there.
+ * @subprog
+ */
 export function keepPort(family: Family, c: Connection): boolean {
   const end = localEnds.at(c.number);
   if (end === null) return false;
@@ -147,10 +154,13 @@ export function keepPort(family: Family, c: Connection): boolean {
   });
   family.narrow(key.source, c.real);
   family.narrow(key.destination, end.address);
-  const flow = stack(Flow, { connection: c.number, direction: REPLY });
-  return family.flows.update(key, flow, NO_EXIST) === 0;
+  return enterFlow(family, key, flowOf(c.number, REPLY));
 }
 
+/**
+ * Beside the chain of calls that ends in entering a flow, whose stack is short.
+ * @subprog
+ */
 function poolOf(family: Family, address: Address6): ViewOf<typeof Pool> | null {
   const key = stack(PoolKey, { family: family.number });
   assign(key.address, address);

@@ -4,7 +4,7 @@ import { IPV4, IPV6 } from '../family.ts';
 import { beginUnchanged, endAdjustments } from '../forward/sequence.ts';
 import { helperOf } from '../helper/ports.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
-import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
+import { IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
 import { timeoutOf } from '../protocol/index.ts';
 import { LISTEN } from '../protocol/tcp.ts';
 import {
@@ -19,6 +19,7 @@ import {
 } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
 import { now as clock, settings, ticksOf } from '../settings.ts';
+import { takeNumber } from './calls.ts';
 import {
   ADJUSTED,
   ALTERED,
@@ -37,8 +38,10 @@ import {
   OTHER_FAMILY,
   population,
   returnSlot,
+  SUPERSEDED,
   TEMPLATE,
   takeSlot,
+  UNKNOWN_PORT,
 } from './connection.ts';
 import { beginIdleRule, endIdleRule } from './idle.ts';
 import { bind, enter, returnLocalPort } from './lifecycle.ts';
@@ -196,8 +199,10 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   // Of a masqueraded host it has none.
   const server = servers.at(c.server);
   const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
+  // Calls may have the number 0. The client finds one when it is answered (calls.ts).
+  const lacks: u32 = wanted.protocol === IPPROTO_GRE ? SUPERSEDED : unknown;
   const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
-  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + unknown, INITIAL_TIMEOUT, true);
+  const index = fill(wanted, c.server, realPort, inherited + INACTIVE + lacks, INITIAL_TIMEOUT, true);
   if (index === TABLE_FULL) return TABLE_FULL;
   const made = connections.at(index);
   if (made === null) return TABLE_FULL;
@@ -210,7 +215,7 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   if (!enter(made, index)) return giveUp(made, index);
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
-  if (unknown !== 0) atomicAdd(population.only, 'expected', 1);
+  if ((lacks & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', 1);
   if (server !== null) bind(server, c.server);
   return index;
 }
@@ -226,7 +231,8 @@ function takePortBeside(made: Connection, c: Connection): boolean {
     own.port = control.port;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
   }
-  // Where media is sent, and which number a call has, is told to the real server as the client says it.
+  if (made.protocol === IPPROTO_GRE) return made.family === AF_INET ? takeNumber(IPV4, made) : takeNumber(IPV6, made);
+  // Where media is sent is told to the real server as the client says it.
   if (made.protocol !== IPPROTO_TCP) {
     own.port = made.clientPort;
     return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);

@@ -8,6 +8,7 @@ import { AF_INET } from '../packet/address.ts';
 import { NONE, SERVER_AVAILABLE, type Service, servers, standingOf } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
 import type { Connection } from './connection.ts';
+import { findFlow, NO_FLOW, numberOf } from './flows.ts';
 import { connectionAt, leave } from './lifecycle.ts';
 import type { Opening } from './opening.ts';
 
@@ -67,8 +68,8 @@ function lookupTemplate(family: Family, wanted: Opening): u32 {
   });
   family.narrow(key.source, wanted.client);
   family.narrow(key.destination, wanted.virtual);
-  const flow = family.flows.lookup(key);
-  return flow === null ? NONE : flow.connection;
+  const flow = findFlow(family, key);
+  return flow === NO_FLOW ? NONE : numberOf(flow);
 }
 
 /** Its real server is in service and, where operators want it so (expire_quiescent_template), not quiesced. */

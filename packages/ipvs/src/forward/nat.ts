@@ -69,7 +69,7 @@ export function rewriteBoth(
   family.narrow(ip.source, source);
   family.narrow(ip.destination, destination);
   family.finish(ip, difference);
-  // Numbers of calls stay, and nothing sums them up.
+  // The number of a call is its receiver's already (call.ts), and nothing sums it up.
   if (protocol === IPPROTO_GRE) return;
   ports.sourcePort = sourcePort;
   ports.destinationPort = destinationPort;

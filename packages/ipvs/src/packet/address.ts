@@ -13,3 +13,6 @@ export type Address6 = ViewOf<typeof Address6>;
 /** Numbers of the address families, as the kernel's sockets have them. */
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+
+export const isSameAddress = (a: Address6, b: Address6): boolean =>
+  a.a === b.a && a.b === b.b && a.c === b.c && a.d === b.d;

@@ -1,7 +1,7 @@
 /** `ipvsd proc`: what the kernel's ip_vs would show under /proc/net, printed, or kept as files for tools that read those. */
 import { closeSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
-import type { Director } from '@ipvsd/director';
+import { type Director, helpedPorts } from '@ipvsd/director';
 import {
   formatProcApplications,
   formatProcConnections,
@@ -19,7 +19,7 @@ const FILES: Readonly<Record<string, (director: Director) => Iterable<string>>> 
   ip_vs_conn_sync: (director) => formatProcSyncedConnections(director.connections()),
   ip_vs_stats: (director) => [formatProcStats(director)],
   ip_vs_stats_percpu: (director) => [formatProcCpuStats(director)],
-  ip_vs_app: () => [formatProcApplications()],
+  ip_vs_app: (director) => [formatProcApplications(helpedPorts(director.sysctls()), director.connections())],
 };
 
 export interface ProcOptions {

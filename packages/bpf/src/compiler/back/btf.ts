@@ -4,7 +4,7 @@
  */
 import { BtfBuilder, btfName, type TypeId, VOID } from '../../kernel/btf.ts';
 import type { MapSpec } from '../../spec.ts';
-import type { IrFunction, IrMap, IrModule, IrProgram, IrStruct } from '../ir.ts';
+import type { IrFunction, IrMap, IrModule, IrProgram, IrStruct, Register } from '../ir.ts';
 
 const CONTEXTS: Readonly<Record<IrProgram['type'], string>> = { tc: '__sk_buff', xdp: 'xdp_md', syscall: 'void' };
 /** Map types whose keys and values the kernel refuses to hear about. */
@@ -29,26 +29,27 @@ export class CollectionBtf {
     return { name, type, keySize, valueSize, maxEntries, flags, keyTypeId, valueTypeId, ...table };
   }
 
-  /** What is known from outside is checked by itself, all else with its callers. */
-  function({ name, kind, params, alone }: IrFunction, type: IrProgram['type']): TypeId {
+  /** The verifier looks at global functions by themselves: programs, and subprograms that are to be. All others it follows from their callers. */
+  function({ name, kind, params, context }: IrFunction, type: IrProgram['type']): TypeId {
     const builder = this.#builder;
     const anything = builder.pointer(VOID);
-    const context = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
+    const contextType = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
     if (kind === 'entry') {
       return builder.function(
         btfName(name),
-        builder.prototype(builder.scalar('i32'), [{ name: 'ctx', type: context }]),
+        builder.prototype(builder.scalar('i32'), [{ name: 'ctx', type: contextType }]),
         'global',
       );
     }
-    const parameters = params.map((_, i) => ({
+    const isContext = (param: Register): boolean => kind === 'alone' && param === context;
+    const parameters = params.map((param, i) => ({
       name: `p${i}`,
-      type: kind === 'callback' ? anything : alone?.[i] === 'context' ? context : builder.scalar('u64'),
+      type: kind === 'callback' ? anything : isContext(param) ? contextType : builder.scalar('u64'),
     }));
     return builder.function(
       btfName(name),
       builder.prototype(builder.scalar(kind === 'callback' ? 'i64' : 'u64'), parameters),
-      alone === undefined ? 'static' : 'global',
+      kind === 'alone' ? 'global' : 'static',
     );
   }
 

@@ -62,7 +62,7 @@ export class FunctionLowering {
   readonly mutable = new Set<Register>();
   /** Whether a packet may move in here. */
   moves = false;
-  alone: IrFunction['alone'];
+  context: IrFunction['context'];
   at: Position;
   frame!: Frame;
   readonly #blocks: OpenBlock[] = [];
@@ -100,7 +100,7 @@ export class FunctionLowering {
       name: this.name,
       params: this.params,
       kind: this.kind,
-      ...(this.alone !== undefined && { alone: this.alone }),
+      ...(this.context !== undefined && { context: this.context }),
       registerCount: this.#bounds.length,
       registerNames: this.#names,
       slots: this.slots,

@@ -4,8 +4,8 @@
  * Scalars and views go in registers, at most five. Values of the build (structs, tables, functions) cannot: for each
  * combination of them the function is compiled anew under another name.
  *
- * The verifier follows each call of one with all that it knows of the arguments. `@subprog alone` is looked at once, for whatever
- * arguments, which must be numbers and the packet.
+ * The verifier walks through a subprogram at each call, knowing what the caller knows. `@subprog alone`, for functions of scalars and the packet, has it
+ * walk through once: for what is called from many places and branches much. Its result can then be anything of its type.
  */
 import ts from 'typescript';
 import { SilentError, say } from '../diagnostics.ts';
@@ -52,8 +52,9 @@ function tagOf(node: ts.FunctionLikeDeclaration): ts.JSDocTag | undefined {
   return ts.getJSDocTags(holder).find((tag) => tag.tagName.text === 'subprog');
 }
 
+/** Whether it is to be verified by itself. */
 const isAlone = (node: ts.FunctionLikeDeclaration): boolean =>
-  ts.getTextOfJSDocComment(tagOf(node)?.comment)?.trim() === 'alone';
+  ts.getTextOfJSDocComment(tagOf(node)?.comment)?.startsWith('alone') === true;
 
 export function callSubprogram(
   f: FunctionLowering,
@@ -85,6 +86,8 @@ export function callSubprogram(
 
 interface Passed {
   readonly operand: Operand | undefined;
+  /** That is an address, and not the context's. */
+  readonly pointer?: true;
   /** What makes two calls share one compiled function. */
   readonly key: (program: ProgramContext) => string;
   /** The parameter inside. */
@@ -119,7 +122,10 @@ function pass(
     return {
       operand: { reg: value.reg },
       key: () => 'skb',
-      receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }),
+      receive: (child) => {
+        child.context = parameterRegister(child);
+        return { kind: 'skb', reg: child.context };
+      },
     };
   }
   if (value.kind !== 'view') return f.fail(node, say.subprogramValue(describe(value)));
@@ -140,6 +146,7 @@ function passView(f: FunctionLowering, node: ts.Node, value: ViewValue): Passed 
   const { struct, memory } = value;
   return {
     operand: operand as Operand,
+    pointer: true,
     key: (program) => `view ${identityOf(program, struct)} ${memory} ${nullable} ${offset}`,
     receive: (child) => {
       const reg = parameterRegister(child);
@@ -171,9 +178,10 @@ function compileSubprogram(
   const { node } = target;
   refuseRecursion(f, callSite, node);
   const name = uniqueName(f.program, nameOf(node));
-  const child = new FunctionLowering(f.program, name, 'subprogram', node);
+  const alone = isAlone(node);
+  if (alone && passed.some(({ pointer }) => pointer === true)) f.fail(callSite, say.aloneValue('it is passed a view'));
+  const child = new FunctionLowering(f.program, name, alone ? 'alone' : 'subprogram', node);
   const values = passed.map(({ receive }) => receive(child));
-  if (isAlone(node)) child.alone = kindsOf(f, callSite, node, values, passed);
   let result: Result | undefined;
   child.frame = {
     owner: child,
@@ -194,22 +202,16 @@ function compileSubprogram(
   bindParameters(child, child.frame, values, callSite);
   lowerBody(child, child.frame);
   if (child.isReachable) child.return({ imm: 0n });
+  if (alone && (result?.kind === 'view' || result?.kind === 'null'))
+    f.fail(callSite, say.aloneValue('its result is a view'));
   if (f.unit.diagnostics.length === 0) f.program.functions.push(child.finish());
-  return { name, moves: child.moves, result: result ?? { kind: 'nothing' } };
+  return { name, moves: child.moves, result: alone ? widest(result) : (result ?? { kind: 'nothing' }) };
 }
 
-function kindsOf(
-  f: FunctionLowering,
-  callSite: ts.Node,
-  node: ts.FunctionLikeDeclaration,
-  values: readonly Value[],
-  passed: readonly Passed[],
-): readonly ('context' | 'scalar')[] {
-  return values.flatMap((value, i) => {
-    if (passed[i]!.operand === undefined) return [];
-    if (value.kind === 'skb') return ['context' as const];
-    return isScalar(value) ? ['scalar' as const] : f.fail(callSite, say.aloneValue(nameOf(node), describe(value)));
-  });
+/** What the verifier does not know of a result, nobody may build on. A boolean is only asked for being 0. */
+function widest(result: Result | undefined): Result {
+  if (result?.kind !== 'scalar' || result.type === 'boolean') return result ?? { kind: 'nothing' };
+  return { ...result, range: union(result.range, SCALAR_RANGES[result.type === 'bigint' ? 'u64' : 'u32']) };
 }
 
 /** Emits the return and gives what the function's results have in common so far. */

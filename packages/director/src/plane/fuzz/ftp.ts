@@ -1,6 +1,14 @@
 /** What both sides of FTP say, and of other protocols with helpers, right and wrong, and sessions in which they say it in turn. */
-import { tcpFrame } from '@ipvsd/ipvs';
+import { ipFrame, tcpFrame } from '@ipvsd/ipvs';
 import type { Random } from './random.ts';
+
+/** A message of PPTP about the call `first`, with the number `second` behind it. */
+function pptp(type: number, first: number, second: number): string {
+  const words = [32, 1, 0x1a2b, 0x3c4d, type, 0, first, second, 0x0100, 0, 0, 0, 0, 0, 0, 0];
+  return words.map((word) => String.fromCharCode(word >> 8, word & 255)).join('');
+}
+/** Numbers of calls, few enough to meet. */
+const CALLS = [0, 7, 9] as const;
 
 const COMMANDS = [
   'PASV\r\n',
@@ -12,6 +20,12 @@ const COMMANDS = [
   'EPRT |1|10.1.0.4|1025|\r\n',
   'EPRT |2|2001:db8:1::3|1026|\r\n',
   'PRIVMSG x :\x01DCC SEND f 167903243 5000 1\x01\r\n',
+  'SETUP rtsp://x RTSP/1.0\r\nTransport: RTP/AVP;client_port=1005-1006\r\n\r\n',
+  pptp(7, 9, 0),
+  pptp(7, 9, 0),
+  pptp(7, 7, 0) + pptp(12, 7, 0),
+  pptp(12, 9, 0),
+  pptp(15, 7, 0),
 ];
 const ANSWERS = [
   '227 Entering Passive Mode (10,2,0,11,195,83).\r\n',
@@ -20,7 +34,10 @@ const ANSWERS = [
   '229 Entering Extended Passive Mode (|||50010|)\r\n',
   '229 (|2|2001:db8:2::11|50011|)',
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;client_port=1005-1006;server_port=50003;source=10.2.0.11\r\n',
-  '\0\x20\0\x01\x1a\x2b\x3c\x4d\0\x08\0\0\0\x07\0\x09\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0',
+  pptp(8, 7, 9),
+  pptp(8, 0, 9),
+  pptp(8, 7, 7) + pptp(14, 7, 0),
+  pptp(13, 7, 0),
   'RTSP/1.0 200 OK\r\nTransport: RTP/AVP;source=2001:db8:2::c;client_port=1007\r\n\r\n',
 ];
 /** Ports that answers speak of. */
@@ -64,8 +81,15 @@ export function ftpSession(r: Random, request: End, reply: () => End | undefined
       () => segment(request, 'PA', ftpLine(r, COMMANDS)),
       () => segment(reply() ?? request, 'PA', ftpLine(r, ANSWERS)),
     );
+    if (r.below(3) === 0) packets.push(() => callPacket(r, r.pick([request, reply() ?? request])));
   }
   return packets;
+}
+
+/** GRE of PPTP to the one who has that number for the call. */
+function callPacket(r: Random, { source, destination }: End): Uint8Array {
+  const call = r.pick(CALLS);
+  return ipFrame({ source, destination }, 47, Uint8Array.from([0x20, 1, 0x88, 0x0b, 0, 4, 0, call, 1, 2, 3, 4]));
 }
 
 /** The payload's beginning becomes TCP options, sensible or not; the checksum is wrong by then. */

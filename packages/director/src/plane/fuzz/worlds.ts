@@ -8,6 +8,7 @@ import {
   ADJUSTED,
   Adjustment,
   adjustments,
+  bucketsFor,
   Connection,
   connections,
   defence,
@@ -15,8 +16,7 @@ import {
   engineFlows,
   engineServers,
   FollowedFlow,
-  flows4,
-  flows6,
+  flowBuckets,
   followed,
   fragmenting,
   helpedPorts,
@@ -81,11 +81,11 @@ const MAX_CONNECTIONS = 512;
 const ENTRIES = MAX_CONNECTIONS + reservedFor(MAX_CONNECTIONS);
 const MTU = 1500;
 const KEY = new Uint8Array(4);
+/** Of both tables of flows, so that they are the same. */
+const FLOW_KEY = 0x0123_4567_89ab_cdefn;
 const HASHES = [
   adjustments,
   services,
-  flows4,
-  flows6,
   engineFlows,
   engineData,
   engineServers,
@@ -133,7 +133,7 @@ export class Worlds {
         idle_rules: ENTRIES,
         local_ends: ENTRIES,
         adjustments: 2 * ENTRIES,
-        flows4: 2 * ENTRIES,
+        flow_buckets: bucketsFor(ENTRIES),
         traffic: 4096,
         servers: 4096,
       },
@@ -145,6 +145,12 @@ export class Worlds {
     const key = bytesOf(TunnelLinkKey.create({ ifindex: this.#links.server.ifindex }));
     for (const plane of planes) plane.store(tunnelLinks).update(key, bytesOf(TunnelLink.create()));
     this.#masquerades = planes.map((plane) => new MasqueradeTable(plane));
+    for (const plane of planes) {
+      const store = plane.store(settings);
+      const s = Settings.on(store.lookup(KEY)!);
+      s.flowKey = FLOW_KEY;
+      store.update(KEY, bytesOf(s));
+    }
     for (const director of this.#directors) director.writeSettings(undefined, MAX_CONNECTIONS);
   }
 
@@ -246,6 +252,7 @@ export class Worlds {
       if (Connection.on(bytes).alive !== 1) bytes.fill(0);
     });
     this.#compareValues(localEnds, 0, ENTRIES, story);
+    this.#compareValues(flowBuckets, 0, bucketsFor(ENTRIES), story);
     const given = Ranges.on(this.#node.store(ranges).lookup(KEY)!);
     this.#compareValues(servers, 0, given.servers, story, (bytes) => {
       StoredServer.on(bytes).route.at = 0;
