@@ -31,6 +31,11 @@ export interface MapStore {
   /** Values of an array map from index `first` on. Not for per-CPU maps. */
   values(first: number, count: number): Uint8Array[];
   updateMany(pairs: Iterable<readonly [key: Uint8Array, value: Uint8Array]>): void;
+  /**
+   * The one value of a `single` that was declared as shared: no copy, but what programs read and write. Ends with the map: to be
+   * asked for anew each time.
+   */
+  memory(): Uint8Array;
 }
 
 export type MapErrorCode = 'EEXIST' | 'ENOENT' | 'E2BIG' | 'EINVAL';
@@ -55,5 +60,14 @@ export function isMapError(error: unknown, code: MapErrorCode): boolean {
 export function checkSize(map: MapStore, part: 'key' | 'value', bytes: Uint8Array, expected: number): void {
   if (bytes.length !== expected) {
     throw new RangeError(`Cannot use map "${map.name}": the ${part} has ${bytes.length} bytes, must be ${expected}`);
+  }
+}
+
+/** The kernel's flag of a map whose memory user space may have. */
+export const BPF_F_MMAPABLE = 1 << 10;
+
+export function checkShared(map: MapStore, flags: number): void {
+  if ((flags & BPF_F_MMAPABLE) === 0) {
+    throw new TypeError(`Cannot share the memory of map "${map.name}": it was not declared as shared`);
   }
 }

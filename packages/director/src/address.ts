@@ -68,12 +68,38 @@ function isMapped(bytes: Uint8Array): boolean {
   return bytes[10] === 255 && bytes[11] === 255 && bytes.subarray(0, 10).every((byte) => byte === 0);
 }
 
-const decimalByte = /^(0|[1-9][0-9]{0,2})$/;
+const [DOT, ZERO, NINE] = [46, 48, 57];
+
+/**
+ * What four decimal parts spell, each below 256 and without a zero before it, as an unsigned number. Digit by digit: a restore
+ * reads hundreds of thousands of addresses.
+ */
+export function parseDotted(text: string): number | undefined {
+  let [value, part, digits, dots] = [0, 0, 0, 0];
+  for (let at = 0; at <= text.length; at++) {
+    const code = at < text.length ? text.charCodeAt(at) : DOT;
+    if (code === DOT) {
+      if (digits === 0 || part > 255) return undefined;
+      value = value * 256 + part;
+      dots++;
+      part = 0;
+      digits = 0;
+    } else {
+      if (code < ZERO || code > NINE || digits === 3 || (digits > 0 && part === 0)) return undefined;
+      part = part * 10 + code - ZERO;
+      digits++;
+    }
+    if (dots > 4) return undefined;
+  }
+  return dots === 4 ? value : undefined;
+}
 
 function parseIPv4(text: string): Uint8Array | undefined {
-  const parts = text.split('.');
-  if (parts.length !== 4 || !parts.every((part) => decimalByte.test(part) && Number(part) < 256)) return undefined;
-  return Uint8Array.from(parts, Number);
+  const value = parseDotted(text);
+  if (value === undefined) return undefined;
+  const bytes = new Uint8Array(4);
+  for (let i = 0; i < 4; i++) bytes[i] = value >>> (24 - 8 * i);
+  return bytes;
 }
 
 /** `::` stands for the groups that are missing; the last two groups may be written as IPv4. */

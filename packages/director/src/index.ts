@@ -10,6 +10,7 @@ export {
   ipv4FromNumber,
   ipv4Number,
   parseAddress,
+  parseDotted,
 } from './address.ts';
 export type * from './command.ts';
 export type { Director, EstimatedLoad, Totals } from './director.ts';

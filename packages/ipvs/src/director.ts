@@ -18,7 +18,7 @@ import { eventOf, isBalanced, isFirst } from './protocol/index.ts';
 import { TRUNCATED } from './protocol/protocol.ts';
 import { reply } from './reply.ts';
 import { request } from './request.ts';
-import { NONE, SERVER_AVAILABLE, servers } from './service/service.ts';
+import { NONE, SERVER_AVAILABLE, servers, standingOf } from './service/service.ts';
 import { now as clock, settings } from './settings.ts';
 import { CALL, FIRST_PACKET, FRAGMENT, RELATED, stages } from './stages.ts';
 import { wasTunneled } from './tunneled.ts';
@@ -128,5 +128,5 @@ function fateOf(c: Connection, event: u32): u32 {
   const server = servers.at(c.server);
   if (server === null) return GOES_ON;
   if ((server.flags & SERVER_AVAILABLE) === 0) return FORSAKEN;
-  return first && server.weight === 0 ? QUIESCED : GOES_ON;
+  return first && standingOf(c.server).weight === 0 ? QUIESCED : GOES_ON;
 }

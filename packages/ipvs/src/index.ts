@@ -42,7 +42,7 @@ export * from './protocol/tcp.ts';
 export * from './protocol/udp.ts';
 export * from './real-server/vips.ts';
 export { SCHEDULER_NAMES, SCHEDULERS } from './scheduler/index.ts';
-export { FULL_LOAD, Load, loads, Opened, opened, STALE_LOAD } from './scheduler/ll.ts';
+export { FULL_LOAD, Loads, loads, OpenedCounts, opened, STALE_LOAD } from './scheduler/ll.ts';
 export { localities } from './scheduler/locality.ts';
 export * from './scheduler/scheduler.ts';
 export { SLOTS_PER_BLOCK, schedulerTables, TableBlock, TableKey } from './scheduler/table.ts';

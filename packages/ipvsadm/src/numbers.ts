@@ -2,6 +2,7 @@
  * Numbers as C reads them, because scripts lean on it: blanks and a sign may lead, nothing may follow (strtol), or
  * anything may follow (atoi), and an IPv4 address may be written in one to four parts of any base (inet_aton).
  */
+import { parseDotted } from '@ipvsd/director';
 
 /** A decimal number between the bounds, or undefined. */
 export function readNumber(text: string, low: number, high: number): number | undefined {
@@ -20,6 +21,10 @@ const ipv4Part = /^(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$/;
 
 /** The last part fills all the bytes that are left: `10.1` is 10.0.0.1. Whatever follows a blank is not looked at. */
 export function readIPv4(text: string): number | undefined {
+  return parseDotted(text) ?? readAnyIPv4(text);
+}
+
+function readAnyIPv4(text: string): number | undefined {
   const parts = text.split(/[ \t\n\v\f\r]/, 1)[0]!.split('.');
   if (parts.length > 4 || !parts.every((part) => ipv4Part.test(part))) return undefined;
   const values = parts.map((part) => (/^0[0-7]+$/.test(part) ? Number.parseInt(part, 8) : Number(part)));

@@ -158,7 +158,7 @@ export default scheduler('wild', () => 5);
 
   test.each([
     ['loops for ever', 'while (service.count > 0) {} return 0;', /unsound\.ts:2:.*while loop/],
-    ['asks for what may not be there', 'return memberAt(service, 0).weight;', /possibly 'null'/],
+    ['asks for what may not be there', 'return hits.at(0).n;', /possibly 'null'/],
     [
       'takes more steps than the verifier follows',
       `let h: u32 = asking.mark; for (let i = 0; i < 64; i++) for (let j = 0; j < 64; j++) for (let k = 0; k < 64; k++)
@@ -172,7 +172,8 @@ export default scheduler('unsound', (service) => memberNumber(service, 0));
     ok('ipvsd', 'scheduler', 'add', write('unsound.ts', sound));
     serviceWith('unsound');
     const before = ok('ipvsd', 'scheduler', 'list', '--json');
-    const text = `import { memberAt, scheduler, u32 } from 'ipvsd/scheduler';
+    const text = `import { arrayMap, scheduler, struct, u32 } from 'ipvsd/scheduler';
+const hits = arrayMap('my_hits', struct('hits', { n: u32 }), { maxEntries: 1 });
 export default scheduler('unsound', (service, asking, state) => { ${body} });
 `;
     const { status, stdout, stderr } = runOurs(director, 'ipvsd', 'scheduler', 'add', write('unsound.ts', text));

@@ -1,6 +1,7 @@
 export * from './address.ts';
 export * from './capability.ts';
 export * from './clock.ts';
+export * from './crew.ts';
 export * from './errno.ts';
 export * from './ethtool.ts';
 export * from './file-lock.ts';

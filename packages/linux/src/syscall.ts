@@ -1,5 +1,5 @@
 /**
- * System calls by number. The one file that uses koffi.
+ * System calls by number. The one file that uses koffi, beside the other thread of crew.ts.
  *
  * All system calls here are synchronous and run on the calling thread, which is what `setns()` needs: it moves one thread.
  * Arguments are numbers or memory; memory is handed over as an address, so it must not be garbage before the call
@@ -110,6 +110,9 @@ export function rawCall(name: SystemCallName, a: number, b: number, c: number): 
   const result = call(numbers[name], a, b, c, 0, 0, 0);
   return result === -1 ? -koffi.errno() : Number(result);
 }
+
+/** For who calls from another thread. */
+export const systemCallNumber = (name: SystemCallName): number => kernel().numbers[name];
 
 /** Calls the kernel; a result below zero is minus the error number, as the kernel itself has it. */
 export function tryCall(name: SystemCallName, ...args: readonly SystemCallArgument[]): number {

@@ -268,7 +268,7 @@ export const say = {
   aloneValue: (what: string) =>
     message(
       5024,
-      `Cannot verify it alone: ${what}, must be integers, booleans and values of the build; write /** @subprog */`,
+      `Cannot verify it alone: ${what}, must be integers, booleans, the packet and values of the build; write /** @subprog */`,
     ),
   unrollTooLong: (count: number) => message(5016, `Cannot unroll ${count} rounds: at most 1024`),
   missingReturn: (name: string) => message(5017, `Cannot use the result of "${name}": it may end without a return`),

@@ -131,8 +131,10 @@ export interface IrFunction {
   /** Registers that hold the arguments on entry; for a program's entry function: the context pointer. */
   readonly params: readonly Register[];
   /** C-like prototype for BTF: parameters that are pointers or 64-bit scalars. Callbacks: see `kind`. */
-  /** `alone`: a subprogram of scalars that the verifier looks at once, knowing nothing of its callers, and not at each call. */
+  /** `alone`: a subprogram of scalars and the context that the verifier looks at once, knowing nothing of its callers, and not at each call. */
   readonly kind: 'entry' | 'subprogram' | 'alone' | 'callback';
+  /** Which of the parameters is the context, where it has one and is verified alone. */
+  readonly context?: Register;
   registerCount: number;
   /** Hints for readers of dumps: the TypeScript name that a register stands for. */
   readonly registerNames: Map<Register, string>;

@@ -6,8 +6,8 @@
  */
 
 import { existsSync, mkdirSync } from 'node:fs';
-import { errnoNumber } from '@ipvsd/linux';
-import type { CollectionSpec, MapSpec } from '../spec.ts';
+import { Crew, errnoNumber } from '@ipvsd/linux';
+import type { CollectionSpec, MapSpec, ProgramSpec } from '../spec.ts';
 import { Attr, bpfError, closeFd, tryBpf } from './bpf-syscall.ts';
 import { KernelMap } from './map.ts';
 import { KernelProgram, type LoadContext } from './program.ts';
@@ -24,6 +24,9 @@ export interface LoadOptions {
   /** Ask for the verifier's log of each program, see `KernelProgram.log`. */
   readonly log?: 1 | 2 | 4;
 }
+
+/** As many programs are worth another thread. */
+const MANY = 8;
 
 export class Collection {
   readonly maps: ReadonlyMap<string, KernelMap>;
@@ -65,9 +68,11 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
   const maps = new Map<string, KernelMap>();
   const programs = new Map<string, KernelProgram>();
   const owned: KernelMap[] = [];
+  const wanted = wantedPrograms(spec, options.programs);
+  // It takes its time to begin, while the maps are made.
+  const crew = wanted.length < MANY || options.log !== undefined ? undefined : new Crew();
   const btfFd = spec.btf === '' ? undefined : loadBtf(Buffer.from(spec.btf, 'base64'));
   try {
-    const wanted = wantedPrograms(spec, options.programs);
     for (const mapSpec of options.programs === undefined ? spec.maps : mapsOf(spec, wanted)) {
       const reused = options.reuseMaps?.get(mapSpec.name);
       if (reused !== undefined) checkShape(mapSpec, reused, 'the map given for it');
@@ -82,15 +87,16 @@ export function loadCollection(spec: CollectionSpec, options: LoadOptions = {}):
       ...(btfFd === undefined ? {} : { btfFd }),
       ...(options.log === undefined ? {} : { log: options.log }),
     };
-    for (const program of wanted) {
-      programs.set(program.name, KernelProgram.load(program, context));
-    }
+    const load = (program: ProgramSpec): KernelProgram => KernelProgram.load(program, context);
+    if (crew === undefined) for (const program of wanted) programs.set(program.name, load(program));
+    else for (const program of KernelProgram.loadAll(wanted, context, crew)) programs.set(program.name, program);
     fillTables(spec, maps, programs);
     return new Collection(maps, programs, owned);
   } catch (error) {
     new Collection(maps, programs, owned).close();
     throw error;
   } finally {
+    crew?.dismiss();
     // Maps and programs hold the BTF themselves from here on.
     if (btfFd !== undefined) closeFd(btfFd);
   }

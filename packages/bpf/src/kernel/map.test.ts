@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { mountBpfFileSystem, unmountBpfFileSystem } from '@ipvsd/linux';
 import { expect, test } from 'vitest';
-import { isMapError, MapError } from '../map-store.ts';
+import { BPF_F_MMAPABLE, isMapError, MapError } from '../map-store.ts';
 import type { MapSpec } from '../spec.ts';
 import { describeKernel, uniqueName } from '../testing/kernel.ts';
 import { mapSpec } from '../testing/programs.ts';
@@ -39,6 +39,23 @@ describeKernel('maps in the kernel', () => {
       expect(map.delete(u32(1))).toBe(true);
       expect(map.delete(u32(1))).toBe(false);
     }));
+
+  test('the memory of a shared map is the map itself, others have none to share', () => {
+    withMap({ type: 'array', maxEntries: 1, flags: BPF_F_MMAPABLE }, (map) => {
+      const memory = map.memory();
+      expect(memory).toHaveLength(4);
+      map.update(u32(0), u32(7));
+      expect(number(memory)).toBe(7);
+      memory.set(u32(8));
+      expect(number(map.lookup(u32(0)))).toBe(8);
+      expect(number(map.memory())).toBe(8);
+      map.close();
+      expect(() => map.memory()).toThrow('it is closed');
+    });
+    withMap({ type: 'array', maxEntries: 1 }, (map) => {
+      expect(() => map.memory()).toThrow('it was not declared as shared');
+    });
+  });
 
   test('a result is a copy that later calls do not change', () =>
     withMap({ type: 'hash', maxEntries: 4 }, (map) => {

@@ -5,8 +5,8 @@
  * the key and the value in it, and its address; a call then allocates only its result. Whole maps are read in batches.
  */
 
-import { addressOf, errnoNumber, rawCall } from '@ipvsd/linux';
-import { checkSize, type MapStore, type UpdateMode } from '../map-store.ts';
+import { addressOf, errnoNumber, type MappedMemory, mapMemory, pageSize, rawCall } from '@ipvsd/linux';
+import { checkShared, checkSize, type MapStore, type UpdateMode } from '../map-store.ts';
 import { MAP_TYPES, type MapSpec, type MapType } from '../spec.ts';
 import {
   Attr,
@@ -70,6 +70,7 @@ export class KernelMap implements MapStore {
   readonly #key: Uint8Array;
   readonly #value: Uint8Array;
   readonly #flags: BigUint64Array;
+  #mapped: MappedMemory | undefined;
   #open = true;
 
   private constructor(fd: number, info: Omit<MapInfo, 'id' | 'flags' | 'btfId'>) {
@@ -136,7 +137,20 @@ export class KernelMap implements MapStore {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#mapped?.unmap();
+    this.#mapped = undefined;
     closeFd(this.fd);
+  }
+
+  /** Touching it after `close()` crashes the process. */
+  memory(): Uint8Array {
+    if (this.#mapped === undefined) {
+      if (!this.#open) throw new Error(`Cannot share the memory of map "${this.name}": it is closed`);
+      checkShared(this, this.info().flags);
+      const bytes = Math.ceil(this.valueSize / pageSize()) * pageSize();
+      this.#mapped = mapMemory(this.fd, 0, bytes, 'read-write');
+    }
+    return new Uint8Array(this.#mapped.buffer, 0, this.valueSize);
   }
 
   lookup(key: Uint8Array): Uint8Array | null {

@@ -5,12 +5,14 @@
  * repeated with one.
  */
 
-import { addressOf, errnoNumber } from '@ipvsd/linux';
+import { addressOf, type Crew, errnoNumber } from '@ipvsd/linux';
 import { type CollectionSpec, LICENSE, PROGRAM_TYPES, type ProgramSpec, type ProgramType } from '../spec.ts';
 import {
+  ATTR_BYTES,
   Attr,
   bpf,
   bpfError,
+  COMMAND,
   closeFd,
   cString,
   infoName,
@@ -128,6 +130,30 @@ export class KernelProgram {
     const errno = quiet < 0 ? -quiet : -result;
     if (log.trim() === '') throw bpfError(`load program "${spec.name}"`, 'PROG_LOAD', errno);
     throw new VerifierError(spec, context.files ?? [], errno, log);
+  }
+
+  /** The same for many, on two CPUs where there are; all or none. */
+  static loadAll(specs: readonly ProgramSpec[], context: LoadContext, crew: Crew): KernelProgram[] {
+    const attrs = specs.map((spec) => loadAttr(spec, context));
+    // The longest first, so that both end at much the same time.
+    const order = [...specs.keys()].sort((a, b) => specs[b]!.instructions.length - specs[a]!.instructions.length);
+    const calls = order.map((i) => [COMMAND.PROG_LOAD, addressOf(attrs[i]!.bytes), ATTR_BYTES] as const);
+    const loaded = new Map<number, KernelProgram>();
+    for (const [turn, fd] of crew.call('bpf', calls).entries()) {
+      const { name, type } = specs[order[turn]!]!;
+      if (fd >= 0) loaded.set(order[turn]!, new KernelProgram(fd, name, type));
+    }
+    try {
+      // What was refused is tried once more by itself: for its log, or as a signal came between.
+      return specs.map((spec, i) => {
+        const program = loaded.get(i) ?? KernelProgram.load(spec, context);
+        loaded.set(i, program);
+        return program;
+      });
+    } catch (error) {
+      for (const program of loaded.values()) program.close();
+      throw error;
+    }
   }
 
   /** Takes over a file descriptor. */

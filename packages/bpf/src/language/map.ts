@@ -4,6 +4,7 @@
  * A declaration at module scope is only a blueprint. Where the bytes are depends on who runs: pinned kernel maps under
  * eBPF, the current `World` in Node.
  */
+import { BPF_F_MMAPABLE } from '../map-store.ts';
 import type { MapType } from '../spec.ts';
 import type { TcProgram } from './program.ts';
 import type { Scalar, u32 } from './scalar.ts';
@@ -27,9 +28,13 @@ export interface MapOptions {
   readonly aligned?: boolean;
 }
 
-/** The kernel's BPF_F_NO_PREALLOC and BPF_F_MMAPABLE. */
-const NO_PREALLOCATION = 1;
-const MAPPABLE = 1024;
+export interface SingleOptions {
+  /** User space has its memory too, see `MapStore.memory`. */
+  readonly shared?: boolean;
+}
+
+/** The kernel's flags. The second lets user space map the memory, which therefore begins a page. */
+const BPF_F_NO_PREALLOC = 1;
 
 export class MapDefinition {
   readonly kind = 'map';
@@ -45,7 +50,7 @@ export class MapDefinition {
     name: string,
     key: Key | undefined,
     value: Struct<Fields> | undefined,
-    { maxEntries, noPreallocation = false, aligned = false }: MapOptions,
+    { maxEntries, noPreallocation = false, aligned = false, shared = false }: MapOptions & SingleOptions,
   ) {
     if (!/^[A-Za-z0-9_]{1,15}$/.test(name)) {
       throw new RangeError(`Cannot declare map "${name}": a name has 1 to 15 letters, digits and underscores`);
@@ -55,7 +60,7 @@ export class MapDefinition {
     this.key = key;
     this.value = value;
     this.maxEntries = maxEntries;
-    this.flags = (noPreallocation ? NO_PREALLOCATION : 0) + (aligned ? MAPPABLE : 0);
+    this.flags = (noPreallocation ? BPF_F_NO_PREALLOC : 0) | (aligned || shared ? BPF_F_MMAPABLE : 0);
   }
 
   get keySize(): number {
@@ -164,8 +169,8 @@ export const arrayMap = <V extends Fields>(name: string, value: Struct<V>, optio
 export const percpuArray = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new PercpuArrayOf<V>('percpuArray', name, U32_KEY, value, options);
 /** An array of one element, whose address is part of the program: `settings.only.field` costs one load. */
-export const single = <V extends Fields>(name: string, value: Struct<V>) =>
-  new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1 });
+export const single = <V extends Fields>(name: string, value: Struct<V>, options: SingleOptions = {}) =>
+  new SingleOf<V>('array', name, U32_KEY, value, { maxEntries: 1, ...options });
 export const queue = <V extends Fields>(name: string, value: Struct<V>, options: MapOptions) =>
   new QueueOf<V>('queue', name, undefined, value, options);
 /** Last in, first out. */

@@ -1,7 +1,7 @@
 /**
  * A map's bytes in Node, with the semantics of the kernel's map types: values are live, updates replace whole values.
  */
-import { checkSize, MapError, type MapErrorCode, type MapStore, type UpdateMode } from '../map-store.ts';
+import { checkShared, checkSize, MapError, type MapErrorCode, type MapStore, type UpdateMode } from '../map-store.ts';
 import type { MapDefinition } from './map.ts';
 import type { Scalar } from './scalar.ts';
 import { bytesOf, type Fields, scalarIo, type View } from './struct.ts';
@@ -147,6 +147,11 @@ export class NodeMap implements MapStore {
       const at = (first + i) * this.valueSize;
       return this.#array!.slice(at, at + this.valueSize);
     });
+  }
+
+  memory(): Uint8Array {
+    checkShared(this, this.definition.flags);
+    return this.#array!;
   }
 
   #put(key: Uint8Array, value: Uint8Array, flags: number): number {

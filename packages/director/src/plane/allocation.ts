@@ -5,20 +5,17 @@
 
 import type { MapStore } from '@ipvsd/bpf';
 import { array, bytesOf, single, struct, u8, u32, type ViewOf } from '@ipvsd/bpf';
-import { MAX_SERVERS, MAX_SERVICES, NONE } from '@ipvsd/ipvs';
-
-/** Members are given out by runs of this many, so that one bit stands for a run. */
-const GRAIN = 8;
-const MAX_GRAINS = (2 * MAX_SERVERS) / GRAIN;
+import { MAX_ROWS, MAX_SERVERS, MAX_SERVICES, NONE, ROW } from '@ipvsd/ipvs';
 
 const Allocation = struct('allocation', {
   services: array(u8, MAX_SERVICES / 8),
   servers: array(u8, MAX_SERVERS / 8),
-  grains: array(u8, MAX_GRAINS / 8),
+  /** Rows of members. */
+  rows: array(u8, MAX_ROWS / 8),
   /** The number the next new service gets as its age. */
   sequence: u32,
   /** Where the search for a run of members goes on, so that a list just given back is not at once another's. */
-  nextGrain: u32,
+  nextRow: u32,
 });
 
 export const allocation = single('allocation', Allocation);
@@ -30,7 +27,7 @@ export class Allocator {
   readonly #state: ViewOf<typeof Allocation>;
   readonly #services: Bits;
   readonly #servers: Bits;
-  readonly #grains: Bits;
+  readonly #rows: Bits;
 
   constructor(store: MapStore) {
     this.#store = store;
@@ -42,8 +39,9 @@ export class Allocator {
     };
     this.#services = bits('services', MAX_SERVICES);
     this.#servers = bits('servers', MAX_SERVERS);
-    this.#grains = bits('grains', MAX_GRAINS);
-    this.#grains.next = this.#state.nextGrain;
+    this.#rows = bits('rows', MAX_ROWS);
+    this.#rows.next = this.#state.nextRow;
+    this.#servers.keep(MAX_SERVERS - 1);
   }
 
   takeService(): number | undefined {
@@ -60,23 +58,23 @@ export class Allocator {
   }
   /** The first place of a run for `count` members. */
   takeMembers(count: number): number | undefined {
-    const grain = this.#grains.take(grainsFor(count));
-    return grain === undefined ? undefined : grain * GRAIN;
+    const row = this.#rows.take(rowsFor(count));
+    return row === undefined ? undefined : row * ROW;
   }
   freeMembers(first: number, count: number): void {
-    if (first !== NONE) this.#grains.free(first / GRAIN, grainsFor(count));
+    if (first !== NONE) this.#rows.free(first / ROW, rowsFor(count));
   }
   nextSequence(): number {
     return this.#state.sequence++;
   }
 
   save(): void {
-    this.#state.nextGrain = this.#grains.next;
+    this.#state.nextRow = this.#rows.next;
     this.#store.update(KEY, bytesOf(this.#state));
   }
 }
 
-const grainsFor = (count: number): number => Math.max(1, Math.ceil(count / GRAIN));
+export const rowsFor = (count: number): number => Math.max(1, Math.ceil(count / ROW));
 
 /** Next fit: what was freed last is taken last, so that a packet still reading an old list finds it whole. */
 class Bits {
@@ -100,6 +98,11 @@ class Bits {
       return first;
     }
     return undefined;
+  }
+
+  /** Nobody gets this one. */
+  keep(at: number): void {
+    this.#bytes[at >> 3]! |= 1 << (at & 7);
   }
 
   free(first: number, count: number): void {

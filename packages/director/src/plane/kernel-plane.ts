@@ -66,7 +66,7 @@ import {
 import { allocation } from './allocation.ts';
 import type { Plane } from './plane.ts';
 import { registry } from './registry.ts';
-import { trash } from './stored-table.ts';
+import { trash } from './trash.ts';
 
 const NEEDED: readonly FeatureName[] = [
   'btf',

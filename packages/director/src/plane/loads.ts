@@ -7,11 +7,9 @@
  * most the whole mean. The last cost and this one meet at their geometric mean: one second is not like the next, and the first after a
  * start knows of no connections at all.
  */
-import { bytesOf } from '@ipvsd/bpf';
-import { FULL_LOAD, Load, loads, Opened, opened, STALE_LOAD } from '@ipvsd/ipvs';
+import { FULL_LOAD, Loads, loads, OpenedCounts, opened, STALE_LOAD } from '@ipvsd/ipvs';
 import type { Address } from '../address.ts';
 import type { EstimatedLoad } from '../director.ts';
-import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 import type { Stored } from './stored-table.ts';
 
@@ -26,34 +24,33 @@ interface Reported {
   readonly weight: number;
   readonly load: number;
   readonly opened: number;
-  readonly before: LoadRecord | undefined;
+  readonly before: { readonly cost: number; readonly opened: number } | undefined;
 }
 
-type LoadRecord = ReturnType<typeof Load.create>;
+/** By numbers of real servers, as packets see them. */
+const tablesOf = (plane: Plane) =>
+  [Loads.on(plane.store(loads).memory()).of, OpenedCounts.on(plane.store(opened).memory()).of] as const;
 
 /** `now` in ticks. Of a real server without a report the one before is forgotten. */
 export function writeLoads(plane: Plane, stored: Stored, byAddress: ReadonlyMap<Address, number>, now: number): void {
-  const loadStore = plane.store(loads);
-  const openedStore = plane.store(opened);
-  const owner = stored.record.sequence;
+  const [records, counts] = tablesOf(plane);
   const reported = stored.numbers.flatMap((number, place): Reported[] => {
     const { address, weight } = stored.service.realServers[place]!;
     const load = byAddress.get(address);
-    const old = Load.on(loadStore.lookup(indexKey(number))!.slice());
-    const before = old.owner === owner && old.cost !== 0 ? old : undefined;
+    const record = records.at(number);
+    const before = record.cost === 0 ? undefined : { cost: record.cost, opened: record.opened };
     if (load === undefined) {
-      if (before !== undefined) loadStore.update(indexKey(number), bytesOf(Load.create()));
+      record.cost = 0;
       return [];
     }
-    const { count } = Opened.on(openedStore.lookup(indexKey(number))!);
+    const { count } = counts.at(number);
     return [{ number, weight, load: Math.min(MOST_LOAD, Math.max(0, load)), opened: count, before }];
   });
   const unit = costOfWeight(reported);
   for (const { number, weight, load, opened: count, before } of reported) {
     const fresh = unit / Math.max(1, weight);
     const cost = before === undefined ? fresh : Math.sqrt((before.cost / FULL_LOAD) * fresh);
-    const record = Load.create({ load: fixed(load), cost: Math.max(1, fixed(cost)), opened: count, at: now, owner });
-    loadStore.update(indexKey(number), bytesOf(record));
+    Object.assign(records.at(number), { load: fixed(load), opened: count, at: now, cost: Math.max(1, fixed(cost)) });
   }
 }
 
@@ -62,10 +59,11 @@ export function writeLoads(plane: Plane, stored: Stored, byAddress: ReadonlyMap<
  * not reported, by the others' mean. Undefined where nobody has.
  */
 export function readLoads(plane: Plane, stored: Stored, now: number): readonly EstimatedLoad[] | undefined {
+  const [records, counts] = tablesOf(plane);
   const read = stored.numbers.map((number) => {
-    const load = Load.on(plane.store(loads).lookup(indexKey(number))!);
-    const count = Opened.on(plane.store(opened).lookup(indexKey(number))!).count;
-    const known = load.owner === stored.record.sequence && load.cost !== 0 && (now - load.at) >>> 0 <= STALE_LOAD;
+    const load = records.at(number);
+    const { count } = counts.at(number);
+    const known = load.cost !== 0 && (now - load.at) >>> 0 <= STALE_LOAD;
     return { known, load: load.load / FULL_LOAD, cost: load.cost / FULL_LOAD, since: (count - load.opened) >>> 0 };
   });
   const known = read.filter((one) => one.known);

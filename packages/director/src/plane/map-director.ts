@@ -213,15 +213,20 @@ export class MapDirector<P extends Plane = Plane> implements Director {
   ): void {
     const allocator = new Allocator(this.plane.store(allocation));
     this.#stored.begin();
-    for (const [key, stored] of before) {
-      if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
+    try {
+      for (const [key, stored] of before) {
+        if (!after.services.has(key)) this.#stored.write(stored, undefined, allocator);
+      }
+      for (const [key, wanted] of after.services) {
+        const stored = before.get(key);
+        const isEdited = (server: RealServerId): boolean => edited.has(`${key} ${realServerKey(server)}`);
+        if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator, isEdited);
+      }
+    } finally {
+      // Where numbers run out, those that were given are given.
+      this.#stored.finish();
+      allocator.save();
     }
-    for (const [key, wanted] of after.services) {
-      const stored = before.get(key);
-      const isEdited = (server: RealServerId): boolean => edited.has(`${key} ${realServerKey(server)}`);
-      if (stored?.service !== wanted) this.#stored.write(stored, wanted, allocator, isEdited);
-    }
-    allocator.save();
     this.#countServices(before, after);
     this.#writeDocument(document, after);
   }

@@ -16,6 +16,7 @@ import {
   servers,
   serviceStates,
   settings,
+  standings,
   TableKey,
 } from '@ipvsd/ipvs';
 import type { EndPoint } from '../model.ts';
@@ -37,8 +38,8 @@ export function rehearse(plane: Plane, stored: Stored, client: EndPoint, virtual
   };
   copy(settings, indexKey(0));
   copy(serviceStates, indexKey(record.index));
-  for (let place = 0; place < record.count; place++) copy(members, indexKey(record.first + place));
-  for (const number of numbers) for (const definition of [servers, loads, opened]) copy(definition, indexKey(number));
+  for (const definition of [members, standings, loads, opened]) copy(definition, indexKey(0));
+  for (const number of numbers) copy(servers, indexKey(number));
   for (let block = 0; copy(schedulerTables, bytesOf(TableKey.create({ table: record.table, block }))); block++);
   for (const [key] of plane.store(localities).entries()) copy(localities, key);
 

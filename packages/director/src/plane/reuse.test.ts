@@ -12,8 +12,8 @@ import {
   Population,
   PROTOCOLS,
   population,
-  RealServer as StoredServer,
-  servers,
+  Standings,
+  standings,
   tcpFrame,
 } from '@ipvsd/ipvs';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -207,8 +207,11 @@ function agree(story: string): void {
     if (number === NONE) continue;
     const own = alive.filter(({ server }) => server === number);
     const active = own.filter(isActive).length;
-    const server = StoredServer.on(bench.plane.store(servers).lookup(new Uint8Array(Uint32Array.of(number).buffer))!);
-    expect([server.active, server.inactive], `real server ${number}, ${story}`).toEqual([active, own.length - active]);
+    const standing = Standings.on(bench.plane.store(standings).memory()).of.at(number);
+    expect([standing.active, standing.inactive], `real server ${number}, ${story}`).toEqual([
+      active,
+      own.length - active,
+    ]);
   }
 }
 

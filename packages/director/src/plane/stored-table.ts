@@ -2,48 +2,47 @@
  * The service table as the maps hold it: read whole or service by service, and changed one service at a time.
  *
  * A service record and a list of members are replaced at once, so a packet sees the old or the new. Real servers keep their
- * numbers for life; one that is removed goes to the trash, where its connections and counts find it and where adding it
- * again finds it too (spec section 1.2).
+ * numbers for life; one that is removed goes to the trash (trash.ts).
  */
-import { be16, bytesOf, hashMap, htons, type MapStore, ntohs, struct, u8, u32, type View } from '@ipvsd/bpf';
+import { bytesOf, htons, type MapStore, ntohs, type View } from '@ipvsd/bpf';
 import {
-  Address6,
   EDIT,
   EMPTY,
   foldAddress,
   LocalAddress,
   LocalAddressKey,
   localAddresses,
-  Member,
   type MemberChange,
+  Members,
   members,
+  NONE,
   OTHER_LOCALS,
   PLACE,
   type Prepared,
   type PreparedMember,
   Ranges,
-  RETIRE,
   REVIVE,
+  ROW,
   ranges,
   SCHEDULERS,
   SegmentLimit,
-  ServerOrder,
   ServiceKey,
   ServiceState,
   SLOTS_PER_BLOCK,
+  type Standing,
+  Standings,
   RealServer as StoredServer,
   Service as StoredService,
   schedulerTables,
   segmentLimits,
   serverFigures,
-  server as serverProgram,
   servers,
   serviceFigures,
   serviceStates,
   services,
+  standings,
   TableBlock,
   TableKey,
-  ticksOf,
 } from '@ipvsd/ipvs';
 import { type Address, type Family, familyOf } from '../address.ts';
 import { DirectorError } from '../errors.ts';
@@ -55,7 +54,7 @@ import {
   serviceKey,
   type VirtualService,
 } from '../model.ts';
-import type { Allocator } from './allocation.ts';
+import { type Allocator, rowsFor } from './allocation.ts';
 import {
   FAMILY_NUMBERS,
   idOf,
@@ -63,17 +62,17 @@ import {
   loadAddress,
   loadSettings,
   methodName,
-  methodNumber,
   storeAddress,
   storeSettings,
-  tunnelNumbers,
   tunnelOf,
 } from './codec.ts';
 import { EngineServers } from './engine-servers.ts';
 import { indexKey } from './index-key.ts';
 import type { Plane } from './plane.ts';
 import type { SchedulerNames } from './scheduler-names.ts';
+import { ServerOrders } from './server-orders.ts';
 import { readFigures, type StatsReader } from './stats.ts';
+import { Trash } from './trash.ts';
 
 type ServiceRecord = View<(typeof StoredService)['fields']>;
 type ServerRecord = View<(typeof StoredServer)['fields']>;
@@ -85,22 +84,13 @@ export interface Stored {
   readonly service: VirtualService;
 }
 
-/** Real servers that were removed: by what would make them the same again. */
-const TrashKey = struct('trash_key', { service: ServiceKey, address: Address6, port: be16, family: u8, reserved: u8 });
-/** `phase`: when the trash was empty last, from which the kernel counts the minutes at which it empties it. */
-const TrashEntry = struct('trash_entry', { server: u32, phase: u32 });
-export const trash = hashMap('trash', TrashKey, TrashEntry, { maxEntries: 131_072, noPreallocation: true });
-
 /** Values of arrays by their numbers, where they were read at once. */
 interface Block {
-  readonly members: readonly Uint8Array[];
   readonly servers: readonly Uint8Array[];
   readonly serverFigures: readonly Uint8Array[];
   readonly serviceFigures: readonly Uint8Array[];
 }
-const NOTHING_READ: Block = { members: [], servers: [], serverFigures: [], serviceFigures: [] };
-
-const MINUTE = ticksOf(60);
+const NOTHING_READ: Block = { servers: [], serverFigures: [], serviceFigures: [] };
 
 const localKey = ({ index }: ServiceRecord, place: number): Uint8Array =>
   bytesOf(LocalAddressKey.create({ service: index, place }));
@@ -112,18 +102,13 @@ export class StoredTable {
   readonly #schedulers: SchedulerNames;
   readonly #services: MapStore;
   readonly #servers: MapStore;
-  readonly #members: MapStore;
   readonly #states: MapStore;
-  readonly #trash: MapStore;
   readonly #tables: MapStore;
   readonly #locals: MapStore;
   readonly #limits: MapStore;
   readonly #engineServers: EngineServers;
-  readonly #now: () => number;
-  /** When the trash that now is was begun, while a change goes on. */
-  #phase: number | undefined;
-  /** Whether there is any, as of its beginning or since. */
-  #trashSeen: boolean | undefined;
+  readonly #orders: ServerOrders;
+  readonly #trash: Trash;
 
   /** `now` in ticks, by the data plane's clock. */
   constructor(plane: Plane, stats: StatsReader, schedulers: SchedulerNames, now: () => number) {
@@ -132,21 +117,20 @@ export class StoredTable {
     this.#schedulers = schedulers;
     this.#services = plane.store(services);
     this.#servers = plane.store(servers);
-    this.#members = plane.store(members);
     this.#states = plane.store(serviceStates);
-    this.#trash = plane.store(trash);
     this.#tables = plane.store(schedulerTables);
     this.#locals = plane.store(localAddresses);
     this.#limits = plane.store(segmentLimits);
     this.#engineServers = new EngineServers(plane);
-    this.#now = now;
+    this.#orders = new ServerOrders(plane);
+    this.#trash = new Trash(plane, now);
   }
 
   /** All services by `serviceKey`, oldest first. */
   readAll(): Map<string, Stored> {
     const found: Stored[] = [];
     const entries = [...this.#services.entries()];
-    const block = this.#readBlock(entries.map(([, value]) => StoredService.on(value)));
+    const block = entries.length === 0 ? NOTHING_READ : this.#readBlock();
     for (const [key, value] of entries) found.push(this.#decode(idOf(ServiceKey.on(key)), value, block));
     found.sort((a, b) => a.record.sequence - b.record.sequence);
     return new Map(found.map((stored) => [serviceKey(stored.service.id), stored]));
@@ -158,12 +142,9 @@ export class StoredTable {
   }
 
   /** What all services need, in few system calls. */
-  #readBlock(records: readonly ServiceRecord[]): Block {
-    if (records.length === 0) return NOTHING_READ;
+  #readBlock(): Block {
     const used = Ranges.on(this.#plane.store(ranges).lookup(indexKey(0))!);
-    const places = records.reduce((most, { first, count }) => Math.max(most, count === 0 ? 0 : first + count), 0);
     return {
-      members: this.#members.values(0, places),
       servers: this.#servers.values(0, used.servers),
       serverFigures: this.#plane.store(serverFigures).values(0, used.servers),
       serviceFigures: this.#plane.store(serviceFigures).values(0, used.services),
@@ -172,12 +153,10 @@ export class StoredTable {
 
   #decode(id: ServiceId, value: Uint8Array, block: Block = NOTHING_READ): Stored {
     const record = StoredService.on(value);
-    const read =
-      block.members.length > 0
-        ? block.members.slice(record.first, record.first + record.count)
-        : this.#members.values(record.first, record.count);
-    const numbers = read.map((member) => Member.on(member).server);
-    const realServers = numbers.map((number) => this.#decodeServer(number, block));
+    const list = this.#places();
+    const numbers = Array.from(list.subarray(record.first, record.first + record.count));
+    const { of } = Standings.on(this.#plane.store(standings).memory());
+    const realServers = numbers.map((number) => this.#decodeServer(number, of.at(number), block));
     const figures = block.serviceFigures[record.index];
     const service = {
       id,
@@ -202,11 +181,17 @@ export class StoredTable {
     return found;
   }
 
+  /** The lists of members, place by place. */
+  #places(): Uint32Array {
+    const memory = this.#plane.store(members).memory();
+    return new Uint32Array(memory.buffer, memory.byteOffset, Members.size / 4);
+  }
+
   serverRecord(number: number): ServerRecord {
     return StoredServer.on(this.#servers.lookup(indexKey(number))!);
   }
 
-  #decodeServer(number: number, block: Block): RealServer {
+  #decodeServer(number: number, standing: Standing, block: Block): RealServer {
     const record = block.servers[number];
     const s = record === undefined ? this.serverRecord(number) : StoredServer.on(record);
     const figures = block.serverFigures[number];
@@ -216,12 +201,12 @@ export class StoredTable {
       port: ntohs(s.port),
       family: familyOf(address),
       forwarding: methodName(s.method),
-      weight: s.weight,
+      weight: standing.weight,
       upperThreshold: s.upper,
       lowerThreshold: s.lower,
       tunnel: tunnelOf(s),
-      activeConnections: s.active,
-      inactiveConnections: s.inactive,
+      activeConnections: standing.active,
+      inactiveConnections: standing.inactive,
       persistentConnections: s.persistent,
       ...(figures === undefined ? this.#stats.server(number) : readFigures(figures)),
     };
@@ -250,6 +235,7 @@ export class StoredTable {
     const newScheduler = before === undefined || before.record.scheduler !== record.scheduler;
     if (newScheduler) record.era = allocator.nextSequence();
     const { numbers, edited } = this.#writeServers(record, before, wanted, allocator, isEdited);
+    this.#orders.flush();
     const oldNumbers = before?.numbers ?? [];
     const sameList = numbers.length === oldNumbers.length && numbers.every((n, i) => n === oldNumbers[i]);
     if (before === undefined || !sameList) this.#writeMembers(record, numbers, allocator);
@@ -290,7 +276,6 @@ export class StoredTable {
   #newRecord(allocator: Allocator): ServiceRecord {
     const index = allocator.takeService();
     if (index === undefined) throw full('virtual services');
-    this.#states.update(indexKey(index), bytesOf(ServiceState.create()));
     this.#stats.beginService(index);
     return StoredService.create({ index, sequence: allocator.nextSequence() });
   }
@@ -306,11 +291,11 @@ export class StoredTable {
     let edited = 0;
     const known = new Map(before?.service.realServers.map((s, i) => [realServerKey(s), i]));
     const numbers = wanted.realServers.map((server) => {
-      const place = known.get(realServerKey(server));
+      const place = known.size === 0 ? undefined : known.get(realServerKey(server));
       if (place === undefined) return this.#addServer(record, wanted.id, server, allocator);
       const number = before!.numbers[place]!;
       if (isEdited(server) || !sameSettings(server, before!.service.realServers[place]!)) {
-        this.#order(EDIT, number, record, server);
+        this.#orders.give(EDIT, number, record, server);
         edited++;
       }
       return number;
@@ -319,50 +304,28 @@ export class StoredTable {
   }
 
   #addServer(service: ServiceRecord, id: ServiceId, server: RealServer, allocator: Allocator): number {
-    const key = bytesOf(trashKeyOf(id, server));
-    const trashed = this.#hasTrash() ? this.#trash.lookup(key) : null;
-    if (trashed !== null) {
-      const { server: number, phase } = TrashEntry.on(trashed);
-      this.#trash.delete(key);
-      if (!this.#isForgotten(number, phase)) {
-        this.#order(REVIVE, number, service, server);
-        return number;
-      }
-      this.#order(PLACE, number, service, server);
-      return number;
-    }
-    const number = allocator.takeServer() ?? this.#emptyTrash(allocator) ?? allocator.takeServer();
-    if (number === undefined) throw full('real servers');
-    this.#order(PLACE, number, service, server);
+    const back = this.#trash.takeBack(id, server);
+    const number = back?.number ?? this.#takeServer(allocator);
+    this.#orders.give(back?.forgotten === false ? REVIVE : PLACE, number, service, server);
     return number;
   }
 
-  #order(kind: number, number: number, service: ServiceRecord, server: RealServer): void {
-    const { type, flags } = tunnelNumbers(server.tunnel);
-    const order = ServerOrder.create({
-      kind,
-      number,
-      service: service.index,
-      owner: service.sequence,
-      port: htons(server.port),
-      family: FAMILY_NUMBERS[server.family],
-      method: methodNumber(server.forwarding),
-      tunnelType: type,
-      tunnelFlags: flags,
-      tunnelPort: htons(server.tunnel.port),
-      weight: server.weight,
-      upper: server.upperThreshold,
-      lower: server.lowerThreshold,
-    });
-    storeAddress(order.address, server.address);
-    const answer = this.#plane.call(serverProgram, order);
-    if (answer !== 0) throw new Error(`Cannot change real server ${number}: the data plane answered ${answer}`);
+  #takeServer(allocator: Allocator): number {
+    const free = allocator.takeServer();
+    if (free !== undefined) return free;
+    this.#orders.flush();
+    this.#trash.empty((number) => allocator.freeServer(number));
+    const number = allocator.takeServer();
+    if (number === undefined) throw full('real servers');
+    return number;
   }
 
   #writeMembers(record: ServiceRecord, numbers: readonly number[], allocator: Allocator): void {
     const first = allocator.takeMembers(numbers.length);
     if (first === undefined) throw full('places for real servers');
-    this.#members.updateMany(numbers.map((server, i) => [indexKey(first + i), bytesOf(Member.create({ server }))]));
+    const places = this.#places();
+    places.set(numbers, first);
+    places.fill(NONE, first + numbers.length, first + rowsFor(numbers.length) * ROW);
     record.first = first;
     record.count = numbers.length;
   }
@@ -378,7 +341,8 @@ export class StoredTable {
     const scheduler = SCHEDULERS.find(({ number }) => number === record.scheduler);
     const key = indexKey(record.index);
     const remembered: Prepared = newScheduler ? EMPTY : this.#stateOf(key);
-    const list = numbers.map((number) => new StoredMember(number, () => this.serverRecord(number)));
+    const { of } = Standings.on(this.#plane.store(standings).memory());
+    const list = numbers.map((number) => new StoredMember(number, of, () => this.serverRecord(number)));
     // An operator's own begins anew when its list changes, and remembers when a real server is edited.
     const unprepared = change.kind === 'edit' ? remembered : EMPTY;
     const { cursor, current, maximum, divisor } = scheduler?.prepare(list, remembered, change) ?? unprepared;
@@ -421,10 +385,8 @@ export class StoredTable {
   }
 
   #retire(number: number, id: ServiceId, server: RealServer): void {
-    this.#plane.call(serverProgram, ServerOrder.create({ kind: RETIRE, number }));
-    const entry = TrashEntry.create({ server: number, phase: this.#trashPhase() });
-    this.#trashSeen = true;
-    this.#trash.update(bytesOf(trashKeyOf(id, server)), bytesOf(entry));
+    this.#orders.retire(number);
+    this.#trash.throwAway(number, id, server);
   }
 
   #remove({ record, numbers, service }: Stored, allocator: Allocator): void {
@@ -439,67 +401,33 @@ export class StoredTable {
     allocator.freeService(record.index);
   }
 
-  /** A change begins, which may retire many real servers: they all come into one trash. */
+  /** A change of the table begins. */
   begin(): void {
-    this.#phase = undefined;
-    this.#trashSeen = undefined;
+    this.#trash.begin();
   }
 
-  #hasTrash(): boolean {
-    this.#trashSeen ??= this.#trash.entries()[Symbol.iterator]().next().done !== true;
-    return this.#trashSeen;
-  }
-
-  #trashPhase(): number {
-    this.#phase ??= this.#findPhase();
-    return this.#phase;
-  }
-
-  /** When the trash that now is was begun: the time of the first of those that are still remembered. */
-  #findPhase(): number {
-    for (const [, value] of this.#trash.entries()) {
-      const { server, phase } = TrashEntry.on(value);
-      if (!this.#isForgotten(server, phase)) return phase;
-    }
-    return this.#now();
-  }
-
-  /**
-   * Whether the kernel would have forgotten it: every minute it looks through the trash; what nobody refers to when it
-   * looks is noted, and gone two minutes later.
-   */
-  #isForgotten(number: number, phase: number): boolean {
-    const { active, inactive, persistent, idleSince } = this.serverRecord(number);
-    if (active + inactive + persistent > 0) return false;
-    const noted = Math.floor(((idleSince - phase) >>> 0) / MINUTE) + 1;
-    return (this.#now() - phase) >>> 0 >= (noted + 2) * MINUTE;
-  }
-
-  /** Give back the numbers that no connection remembers. */
-  #emptyTrash(allocator: Allocator): undefined {
-    for (const [key, value] of this.#trash.entries()) {
-      const number = TrashEntry.on(value).server;
-      const { active, inactive, persistent } = this.serverRecord(number);
-      if (active + inactive + persistent > 0) continue;
-      this.#trash.delete(key);
-      allocator.freeServer(number);
-    }
+  /** It has ended: what was left for last is done. */
+  finish(): void {
+    this.#orders.flush();
+    this.#trash.finish();
   }
 }
 
 /** A real server as schedulers prepare for it; most ask for nothing but its number, so the rest is read when it is asked for. */
 class StoredMember implements PreparedMember {
   readonly server: number;
+  readonly #standings: { at(number: number): Standing };
   readonly #read: () => ServerRecord;
   #known: ServerRecord | undefined;
 
-  constructor(server: number, read: () => ServerRecord) {
+  constructor(server: number, standings: { at(number: number): Standing }, read: () => ServerRecord) {
     this.server = server;
+    this.#standings = standings;
     this.#read = read;
   }
 
   get weight(): number {
-    return this.#record().weight;
+    return this.#standings.at(this.server).weight;
   }
   get lastWeight(): number {
     return this.#record().lastWeight;
@@ -515,13 +443,6 @@ class StoredMember implements PreparedMember {
     this.#known ??= this.#read();
     return this.#known;
   }
-}
-
-function trashKeyOf(id: ServiceId, server: RealServer): View<(typeof TrashKey)['fields']> {
-  const key = TrashKey.create({ port: htons(server.port), family: FAMILY_NUMBERS[server.family] });
-  bytesOf(key.service).set(bytesOf(keyOf(id)));
-  storeAddress(key.address, server.address);
-  return key;
 }
 
 function sameSettings(a: RealServerSettings, b: RealServerSettings): boolean {

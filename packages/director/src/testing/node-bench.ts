@@ -63,8 +63,6 @@ export class NodeBench {
         connections: entries,
         servers: 4096,
         traffic: 4096,
-        loads: 4096,
-        opened: 4096,
         free_slots: entries,
         local_ends: entries,
       },

@@ -15,17 +15,18 @@ import { findFlow, NO_FLOW, numberOf } from './flows.ts';
 import { changeState, connectionAt, enter, expire, leave, rearm, returnLocalPort } from './lifecycle.ts';
 import { keepPort } from './local-end.ts';
 import { makeExpected } from './make.ts';
-import { type Opening, TABLE_FULL } from './opening.ts';
+import { OF_PACKET, type Opening, openings, TABLE_FULL } from './opening.ts';
 
 /**
- * Expect a connection of `control` that opens as `wanted` says, to or from `realPort` of its real server: its number. One that is
- * expected already waits anew; TABLE_FULL or more where the client is connected to another real server by these ports, or there
- * is no room.
- * @subprog
+ * Expect a connection of `control` that opens as this CPU's opening says (helper/expectation.ts), to or from `realPort` of its
+ * real server: its number. One that is expected already waits anew; TABLE_FULL or more where the client is connected to another
+ * real server by these ports, or there is no room.
+ * @subprog alone
  */
-export function expect(control: u32, wanted: Opening, realPort: be16): u32 {
+export function expect(control: u32, realPort: be16): u32 {
   const c = connections.at(control);
-  if (c === null) return TABLE_FULL;
+  const wanted = openings.at(OF_PACKET);
+  if (c === null || wanted === null) return TABLE_FULL;
   const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
   const there = connections.at(known);
   if (known < TABLE_FULL && there !== null) {

@@ -10,7 +10,14 @@ import { type Family, IPV4, IPV6, OF_PACKETS, OF_TEMPLATE, REPLY, REQUEST, sourc
 import { endAdjustments } from '../forward/sequence.ts';
 import { AF_INET } from '../packet/address.ts';
 import { isActive, isEstablished, timeoutOf } from '../protocol/index.ts';
-import { METHOD_FULLNAT, METHOD_MASQ, type RealServer, SERVER_OVERLOAD, servers } from '../service/service.ts';
+import {
+  METHOD_FULLNAT,
+  METHOD_MASQ,
+  type RealServer,
+  SERVER_OVERLOAD,
+  servers,
+  standingOf,
+} from '../service/service.ts';
 import { now as clock, exactNow, ticksOf } from '../settings.ts';
 import {
   ASSURED,
@@ -193,35 +200,31 @@ function supersedeIn(family: Family, opening: Opening): void {
 }
 
 /** Count a new connection at its real server: inactive until its state says otherwise. */
-export function bind(server: RealServer): void {
-  atomicAdd(server, 'inactive', 1);
-  if (server.upper !== 0 && server.active + server.inactive >= server.upper) {
-    server.flags = u32(server.flags | SERVER_OVERLOAD);
-  }
+export function bind(server: RealServer, number: u32): void {
+  const standing = standingOf(number);
+  atomicAdd(standing, 'inactive', 1);
+  if (server.upper !== 0 && standing.active + standing.inactive >= server.upper) standing.flags = SERVER_OVERLOAD;
 }
 
 /** The same where its entry was that of an inactive one at the real server of number `before`, which lets go of that. */
-export function bindInstead(server: RealServer, before: u32, c: Connection): void {
-  bind(server);
+export function bindInstead(server: RealServer, number: u32, before: u32, c: Connection): void {
+  bind(server, number);
   unbindFrom(before, c);
 }
 
-/** The real server of that number has the connection no longer. */
+/** The real server of that number has the connection no longer; the overload flag has a hysteresis (spec section 5). */
 export function unbindFrom(number: u32, c: Connection): void {
   const server = servers.at(number);
-  if (server !== null) unbind(server, c);
-}
-
-/** The reverse, with the overload flag's hysteresis (spec section 5). */
-function unbind(server: RealServer, c: Connection): void {
+  if (server === null) return;
+  const standing = standingOf(number);
   if ((c.flags & TEMPLATE) !== 0) {
     atomicAdd(server, 'persistent', -1);
   } else {
-    if (isActive(c.protocol, c.state)) atomicAdd(server, 'active', -1);
-    else atomicAdd(server, 'inactive', -1);
-    if (server.active + server.inactive < lowMark(server)) server.flags = u32(server.flags & ~SERVER_OVERLOAD);
+    if (isActive(c.protocol, c.state)) atomicAdd(standing, 'active', -1);
+    else atomicAdd(standing, 'inactive', -1);
+    if (standing.flags !== 0 && standing.active + standing.inactive < lowMark(server)) standing.flags = 0;
   }
-  if (server.active + server.inactive + server.persistent === 0) server.idleSince = exactNow();
+  if (standing.active + standing.inactive + server.persistent === 0) server.idleSince = exactNow();
 }
 
 /** Below this many connections an overloaded real server takes new ones again: three quarters of the limit by default. */
@@ -241,12 +244,13 @@ export function changeState(c: Connection, server: RealServer | null, from: u32,
   const was = isActive(c.protocol, from);
   const is = isActive(c.protocol, to);
   if (was === is) return;
+  const standing = standingOf(c.server);
   if (is) {
-    atomicAdd(server, 'active', 1);
-    atomicAdd(server, 'inactive', -1);
+    atomicAdd(standing, 'active', 1);
+    atomicAdd(standing, 'inactive', -1);
   } else {
-    atomicAdd(server, 'active', -1);
-    atomicAdd(server, 'inactive', 1);
+    atomicAdd(standing, 'active', -1);
+    atomicAdd(standing, 'inactive', 1);
   }
 }
 
@@ -271,8 +275,7 @@ export function expire(c: Connection, index: u32): void {
     const controller = connections.at(u32(c.controller - 1));
     if (controller !== null) atomicAdd(controller, 'controls', -1);
   }
-  const server = servers.at(c.server);
-  if (server !== null) unbind(server, c);
+  unbindFrom(c.server, c);
   if ((c.flags & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', -1);
   atomicAdd(population.only, 'alive', -1);
   returnSlot(index);

@@ -127,9 +127,9 @@ export function makeConnection(plan: Plan, opening: Opening, port: be16, control
     if (controlling !== null) atomicAdd(controlling, 'controls', 1);
     c.controller = controller;
   }
-  if (again === NONE) bind(server);
+  if (again === NONE) bind(server, chosen);
   // Where no threshold is, one that comes for one that goes changes nothing.
-  else if (before !== chosen || server.upper !== 0) bindInstead(server, before, c);
+  else if (before !== chosen || server.upper !== 0) bindInstead(server, chosen, before, c);
   countConnection(chosen);
   c.alive = 1;
   return index;
@@ -268,7 +268,7 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
   if ((lacks & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', 1);
-  if (server !== null) bind(server);
+  if (server !== null) bind(server, c.server);
   return index;
 }
 

@@ -5,7 +5,7 @@
 import { clear, htonl, htons, raw, rawBe32, stack, u32, u64 } from '@ipvsd/bpf';
 import { type Family, IPV4, IPV6, OF_TEMPLATE } from '../family.ts';
 import { AF_INET } from '../packet/address.ts';
-import { NONE, SERVER_AVAILABLE, type Service, servers } from '../service/service.ts';
+import { NONE, SERVER_AVAILABLE, type Service, servers, standingOf } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
 import type { Connection } from './connection.ts';
 import { findFlow, NO_FLOW, numberOf } from './flows.ts';
@@ -76,7 +76,7 @@ function lookupTemplate(family: Family, wanted: Opening): u32 {
 function isValid(template: Connection): boolean {
   const server = servers.at(template.server);
   if (server === null || (server.flags & SERVER_AVAILABLE) === 0) return false;
-  return server.weight !== 0 || settings.only.expireQuiescentTemplate === 0;
+  return standingOf(template.server).weight !== 0 || settings.only.expireQuiescentTemplate === 0;
 }
 
 /** Nobody finds it again; it stays in the list until its time is over, as connections may still hang on it. */

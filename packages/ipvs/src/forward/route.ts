@@ -131,7 +131,7 @@ export function isTooLong(skb: Skb, mtu: u32, transport: u32, protocol: u32): bo
 
 /**
  * How long each segment of a packet will be that is segmented later.
- * @subprog
+ * @subprog alone
  */
 export function segmentLength(skb: Skb, transport: u32, protocol: u32): u32 {
   const tcp = protocol === IPPROTO_TCP ? skb.header(Tcp, transport & MAX_OFFSET) : null;

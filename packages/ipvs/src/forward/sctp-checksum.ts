@@ -16,7 +16,7 @@ const POLYNOMIAL = 0x82f6_3b78;
 /**
  * The product of two polynomials modulo it; bits reversed, so that x^0 is the top bit. Without a branch, as the verifier would
  * follow each side of each of them.
- * @subprog
+ * @subprog alone
  */
 function multiply(a: u32, b: u32): u32 {
   let product: u32 = 0;
@@ -47,7 +47,7 @@ function afterZeros(crc: u32, count: u32): u32 {
 
 /**
  * Mend the checksum for a port that became `next`. `first`: 1 for the source port, 0 for the destination port.
- * @subprog
+ * @subprog alone
  */
 export function mendSctp(skb: Skb, family: Family, transport: u32, first: number, old: be16, next: be16): void {
   const ip = skb.header(family.Header, ETHERNET);

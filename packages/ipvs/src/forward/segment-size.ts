@@ -35,7 +35,7 @@ const MOST_OPTIONS = 40;
 /**
  * Lowers what the SYN at `transport` says to `most`; false where it says nothing: its sender takes what RFC 9293 (3.7.1) says.
  * The packet may move.
- * @subprog
+ * @subprog alone
  */
 export function clampSegmentSize(skb: Skb, transport: u32, most: u32): boolean {
   const start = transport & MAX_OFFSET;

@@ -119,7 +119,7 @@ const FirstOptions = struct('first_options', { word: be32 });
 /**
  * Sequence, acknowledgement and selective acknowledgements of the packet, which goes in `direction`, and the checksum over them.
  * The packet moves.
- * @subprog
+ * @subprog alone
  */
 export function mendSequences(skb: Skb, transport: u32, connection: u32, direction: u32): void {
   const at = transport & MAX_OFFSET;

@@ -14,7 +14,7 @@ const Timestamps = struct('timestamps', { bytes: array(u8, LENGTH) });
 /** The same, filled to whole words for the checksum. */
 const Words = struct('timestamp_words', { bytes: array(u8, 12) });
 
-/** @subprog */
+/** @subprog alone */
 export function clearTimestamps(skb: Skb, transport: u32): void {
   const from = transport & MAX_OFFSET;
   const found = findOption(skb, from, TIMESTAMPS);

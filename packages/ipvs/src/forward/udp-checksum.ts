@@ -11,7 +11,7 @@ const UDP_CHECKSUM = 6;
 
 /**
  * Mend it for addresses that changed by `difference`, and ports that were `old`, one or both; the packet moves.
- * @subprog
+ * @subprog alone
  */
 export function mendUdp(skb: Skb, family: Family, transport: u32, difference: u32, old: u32, next: u32): void {
   const at = transport & MAX_OFFSET;

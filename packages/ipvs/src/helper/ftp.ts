@@ -169,7 +169,7 @@ function goActive(skb: Skb, family: Family, control: Control, c: Connection, pla
   // Under FULLNAT it comes to a port of its own, so from whichever port it may come.
   const any = (c.flags & METHOD_MASK) === METHOD_FULLNAT;
   opening.virtualPort = any ? rawBe16(0) : htons((ntohs(c.virtualPort) - 1) & 0xffff);
-  const number = expect(control.connection, opening, any ? rawBe16(0) : htons((port - 1) & 0xffff));
+  const number = expect(control.connection, any ? rawBe16(0) : htons((port - 1) & 0xffff));
   if (number >= TABLE_FULL) because(REASONS.unexpected);
   return number;
 }
@@ -189,7 +189,7 @@ function goPassive(control: Control, c: Connection, port: u32): boolean {
   if (opening === null) return false;
   opening.clientPort = rawBe16(0);
   opening.virtualPort = htons(port & 0xffff);
-  return expect(control.connection, opening, htons(port & 0xffff)) < TABLE_FULL;
+  return expect(control.connection, htons(port & 0xffff)) < TABLE_FULL;
 }
 
 function writeAnswer(c: Connection, port: u32, extended: boolean): void {

@@ -78,5 +78,5 @@ function expectAnybody(control: Control, c: Connection, port: u32): u32 {
   opening.clientPort = htons(port & 0xffff);
   opening.virtualPort = rawBe16(0);
   opening.virtual.a = rawBe32(0);
-  return expect(control.connection, opening, rawBe16(0));
+  return expect(control.connection, rawBe16(0));
 }

@@ -100,7 +100,7 @@ function expectMedia(control: Control, c: Connection, client: u32, server: u32):
   if (server !== 0) expectNoMore(control.connection, opening);
   const port = server === 0 ? rawBe16(0) : htons(server & 0xffff);
   opening.virtualPort = port;
-  return expect(control.connection, opening, port) < TABLE_FULL;
+  return expect(control.connection, port) < TABLE_FULL;
 }
 
 /** The real server says where it sends from; another's address is left as it is. */

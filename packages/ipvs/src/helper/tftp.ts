@@ -30,7 +30,7 @@ export const tftp: Helper = {
     if (opening === null) return;
     opening.clientPort = c.clientPort;
     opening.virtualPort = rawBe16(0);
-    if (expect(control.connection, opening, rawBe16(0)) >= TABLE_FULL) because(REASONS.unexpected);
+    if (expect(control.connection, rawBe16(0)) >= TABLE_FULL) because(REASONS.unexpected);
   },
   reply() {},
 };

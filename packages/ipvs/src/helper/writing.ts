@@ -109,7 +109,7 @@ function writeHexadecimal(number: u32): void {
 /**
  * The text of `length` bytes at `at` becomes the line that was written. False where the packet does not take it: then it is as it
  * was. The packet moves.
- * @subprog
+ * @subprog alone
  */
 export function replaceText(skb: Skb, family: Family, transport: u32, at: u32, length: u32): boolean {
   const line = lineOf();

@@ -9,7 +9,7 @@ const One = struct('sum_byte', { byte: u8 });
 
 /**
  * `length` bytes from `offset` on, in the machine's order, folded to 17 bits at most.
- * @subprog
+ * @subprog alone
  */
 export function sumOf(skb: Skb, offset: u32, length: u32): u32 {
   const whole: u32 = (length & 0xffff) >>> 5;

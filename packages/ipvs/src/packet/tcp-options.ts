@@ -20,7 +20,7 @@ const searches = percpuArray('option_search', Search, { maxEntries: 1 });
 
 /**
  * The offset of the first option of that kind in the header at `transport`, or 0; `foundLength()` is its length then.
- * @subprog
+ * @subprog alone
  */
 export function findOption(skb: Skb, transport: u32, kind: u32): u32 {
   const from = transport & MAX_OFFSET;
@@ -57,7 +57,7 @@ const MOST_FOUND = 20;
 
 /**
  * All options of that kind become nothing, so that nobody behind reads them.
- * @subprog
+ * @subprog alone
  */
 export function blotOptions(skb: Skb, transport: u32, kind: u32): void {
   const from = transport & MAX_OFFSET;
@@ -69,7 +69,7 @@ export function blotOptions(skb: Skb, transport: u32, kind: u32): void {
   });
 }
 
-/** @subprog */
+/** @subprog alone */
 function blot(skb: Skb, transport: u32, at: u32, length: u32): void {
   const byte = stack(Byte);
   loop(MOST_OPTIONS, (i) => {

@@ -1,12 +1,21 @@
 /**
  * What user space asks the kernel side to do, because only there it happens between packets and never over their counts.
  */
-import { assign, be16, struct, syscallProgram, u8, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, assign, be16, loop, single, struct, syscallProgram, u8, u32, type ViewOf } from '@ipvsd/bpf';
 import { connections } from '../connection/connection.ts';
 import { dropChain, lowMark } from '../connection/lifecycle.ts';
 import { startSweeping, sweepAll, sweeper } from '../connection/sweep.ts';
 import { Address6 } from '../packet/address.ts';
-import { type RealServer, SERVER_AVAILABLE, SERVER_OVERLOAD, SERVER_PLACED, servers } from '../service/service.ts';
+import { loadOf } from '../scheduler/ll.ts';
+import {
+  type RealServer,
+  SERVER_AVAILABLE,
+  SERVER_OVERLOAD,
+  SERVER_PLACED,
+  type Standing,
+  servers,
+  standingOf,
+} from '../service/service.ts';
 import {
   beginAnew,
   collect,
@@ -47,9 +56,30 @@ export const ServerOrder = struct('server_order', {
 });
 export type ServerOrder = ViewOf<typeof ServerOrder>;
 
-export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
+/** Where user space puts them. */
+export const MAX_ORDERS = 512;
+export const Orders = struct('orders', { of: array(ServerOrder, MAX_ORDERS) });
+export const orders = single('orders', Orders, { shared: true });
+
+/** The first so many of `orders`. */
+export const ServerOrders = struct('server_orders', { count: u32 });
+
+/** 0, or which was the first that cannot be carried out, from 1; what comes behind it is left. */
+export const server = syscallProgram('ipvsd_server', ServerOrders, ({ count }) => {
+  let refused: u32 = 0;
+  loop(count, (i) => {
+    const place = i & (MAX_ORDERS - 1);
+    if (carryOut(orders.only.of.at(place))) return 0;
+    refused = place + 1;
+    return 1;
+  });
+  return refused & (2 * MAX_ORDERS - 1);
+});
+
+function carryOut(order: ServerOrder): boolean {
   const s = servers.at(order.number);
-  if (s === null) return 1;
+  const standing = standingOf(order.number);
+  if (s === null) return false;
   const kind = order.kind;
   if (kind === RETIRE) {
     // What it has counted is its service's, and its own at the next tick should it be back by then.
@@ -57,12 +87,13 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
     s.flags = u32(s.flags & ~SERVER_AVAILABLE);
     s.idleSince = clock();
     if (settings.only.expireNoDestination !== 0) sweeper.only.orphans = 1;
-    return 0;
+    return true;
   }
   if (kind === PLACE) {
     s.flags = SERVER_PLACED;
-    s.active = 0;
-    s.inactive = 0;
+    standing.flags = 0;
+    standing.active = 0;
+    standing.inactive = 0;
     s.persistent = 0;
     s.upper = 0;
     s.lower = 0;
@@ -78,19 +109,19 @@ export const server = syscallProgram('ipvsd_server', ServerOrder, (order) => {
   s.tunnelType = order.tunnelType;
   s.tunnelFlags = order.tunnelFlags;
   s.tunnelPort = order.tunnelPort;
-  s.weight = order.weight;
+  standing.weight = order.weight;
   if (order.weight !== 0) s.lastWeight = order.weight;
   if (order.upper !== s.upper || order.lower !== s.lower) {
     s.upper = order.upper;
     s.lower = order.lower;
-    limit(s);
+    limit(s, standing);
   }
   // The next packet asks for the way anew.
   s.route.ifindex = 0;
   s.pathMtu = 0;
   s.flags = u32(s.flags | SERVER_AVAILABLE);
-  return 0;
-});
+  return true;
+}
 
 /** It begins to count for a service; another one than before does not get what it counted there. */
 function enterService(s: RealServer, order: ServerOrder): void {
@@ -99,6 +130,7 @@ function enterService(s: RealServer, order: ServerOrder): void {
     if (order.kind === PLACE) beginAnew(own);
     else if (s.owner !== order.owner) setToZero(own);
   }
+  if (order.kind === PLACE || s.owner !== order.owner) loadOf(order.number).cost = 0;
   s.service = order.service;
   s.owner = order.owner;
   if (order.number >= ranges.only.servers) ranges.only.servers = u32(order.number + 1);
@@ -106,10 +138,10 @@ function enterService(s: RealServer, order: ServerOrder): void {
 }
 
 /** New limits count at once; between the two marks it stays as it was. */
-function limit(s: RealServer): void {
-  const total = s.active + s.inactive;
-  if (s.upper !== 0 && total >= s.upper) s.flags = u32(s.flags | SERVER_OVERLOAD);
-  else if (total < lowMark(s)) s.flags = u32(s.flags & ~SERVER_OVERLOAD);
+function limit(s: RealServer, standing: Standing): void {
+  const total = standing.active + standing.inactive;
+  if (s.upper !== 0 && total >= s.upper) standing.flags = SERVER_OVERLOAD;
+  else if (total < lowMark(s)) standing.flags = 0;
 }
 
 /** Whose figures. */

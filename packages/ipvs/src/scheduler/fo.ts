@@ -1,6 +1,6 @@
 /** Weighted fail over: everything to the real server of the greatest weight that is not overloaded. */
-import { loop, type u32 } from '@ipvsd/bpf';
-import { EMPTY, isEligible, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
+import type { u32 } from '@ipvsd/bpf';
+import { EMPTY, eachServer, NONE, type Scheduler } from './scheduler.ts';
 
 export const fo: Scheduler = {
   name: 'fo',
@@ -8,11 +8,10 @@ export const fo: Scheduler = {
   schedule(service) {
     let chosen: u32 = NONE;
     let greatest: u32 = 0;
-    loop(service.count, (place) => {
-      const server = memberAt(service, place);
-      if (server === null || !isEligible(server) || server.weight <= greatest) return 0;
+    eachServer(service, (server, number) => {
+      if (server.weight <= greatest) return 0;
       greatest = server.weight;
-      chosen = memberNumber(service, place);
+      chosen = number;
       return 0;
     });
     return chosen;

@@ -3,8 +3,9 @@
  * idle; then, as for new ones, weighted least connection chooses.
  */
 import { assign, stack, u32 } from '@ipvsd/bpf';
+import { standingOf } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
-import { isBusy, LocalityKey, localities, remember, servingAt } from './locality.ts';
+import { isBusy, isServing, LocalityKey, localities, remember } from './locality.ts';
 import { EMPTY, NONE, type Scheduler } from './scheduler.ts';
 import { wlc } from './wlc.ts';
 
@@ -19,9 +20,9 @@ export const lblc: Scheduler = {
     if (known !== null && u32(now - known.lastUse) < settings.only.localityExpiration) {
       known.lastUse = now;
       const number = known.servers.get(0);
-      const server = servingAt(service, number);
+      const fit = isServing(service, number) && standingOf(number).weight > 0;
       // The threshold is not asked: what the cache holds is worth more than the limit (so does the kernel).
-      if (server !== null && server.weight > 0 && !isBusy(service, server)) return number;
+      if (fit && !isBusy(service, number)) return number;
     }
     const chosen = wlc.schedule(service, state, asking);
     if (chosen === NONE) return NONE;

@@ -4,9 +4,9 @@
  * most loaded member goes.
  */
 import { assign, loop, stack, u32 } from '@ipvsd/bpf';
-import type { Service } from '../service/service.ts';
+import { type Service, standingOf } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
-import { isBusy, type Locality, LocalityKey, localities, MAX_SET, remember, servingAt } from './locality.ts';
+import { isBusy, isServing, type Locality, LocalityKey, localities, MAX_SET, remember } from './locality.ts';
 import { EMPTY, isLighter, isOverloaded, NONE, overhead, type Scheduler } from './scheduler.ts';
 import { wlc } from './wlc.ts';
 
@@ -30,8 +30,7 @@ export const lblcr: Scheduler = {
       removeMostLoaded(service, set);
       set.lastChange = now;
     }
-    const server = servingAt(service, least);
-    if (server !== null && !isBusy(service, server)) return least;
+    if (isServing(service, least) && !isBusy(service, least)) return least;
     const chosen = wlc.schedule(service, state, asking);
     if (chosen !== NONE) insert(set, chosen, now);
     return chosen;
@@ -47,8 +46,8 @@ function leastLoaded(service: Service, set: Locality): u32 {
   loop(MAX_SET, (i) => {
     if (i >= set.count) return 1;
     const number = set.servers.get((set.count - 1 - i) & (MAX_SET - 1));
-    const server = servingAt(service, number);
-    if (server === null || server.weight === 0) return 0;
+    const server = standingOf(number);
+    if (!isServing(service, number) || server.weight === 0) return 0;
     // Where the search begins an overloaded one is passed over; a later one that is less loaded is taken all the same.
     if (chosen === NONE && isOverloaded(server)) return 0;
     const load = u32(overhead(server));
@@ -69,8 +68,9 @@ function removeMostLoaded(service: Service, set: Locality): void {
   loop(MAX_SET, (i) => {
     if (i >= set.count) return 1;
     const at = (set.count - 1 - i) & (MAX_SET - 1);
-    const server = servingAt(service, set.servers.get(at));
-    if (server === null || server.weight === 0) return 0;
+    const number = set.servers.get(at);
+    const server = standingOf(number);
+    if (!isServing(service, number) || server.weight === 0) return 0;
     const load = u32(overhead(server));
     if (place === MAX_SET || isLighter(most, weight, load, server.weight)) {
       most = load;

@@ -7,7 +7,14 @@
  */
 import { ANY, array, loop, lruHashMap, single, struct, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
-import { type RealServer, SERVER_AVAILABLE, type Service, servers } from '../service/service.ts';
+import {
+  type RealServer,
+  SERVER_AVAILABLE,
+  type Service,
+  type Standing,
+  servers,
+  standingOf,
+} from '../service/service.ts';
 import { memberAt } from './scheduler.ts';
 
 /**
@@ -33,20 +40,20 @@ export const blankLocality = single('blank_locality', Locality);
 
 export const localities = lruHashMap('localities', LocalityKey, Locality, { maxEntries: 65_536 });
 
-/** The real server of that number while it belongs to the service; null when it has left. */
-export function servingAt(service: Service, number: u32): RealServer | null {
-  const server = servers.at(number);
-  if (server === null) return null;
-  return server.service === service.index && (server.flags & SERVER_AVAILABLE) !== 0 ? server : null;
+/** Whether the real server of that number belongs to the service, and has not left. */
+export function isServing(service: Service, number: u32): boolean {
+  const server: RealServer | null = servers.at(number);
+  return server !== null && server.service === service.index && (server.flags & SERVER_AVAILABLE) !== 0;
 }
 
 /** More active connections than its weight, while another real server is not even half loaded. */
-export function isBusy(service: Service, server: RealServer): boolean {
+export function isBusy(service: Service, number: u32): boolean {
+  const server: Standing = standingOf(number);
   if (server.active <= server.weight) return false;
   let idle: u32 = 0;
   loop(service.count, (place) => {
     const other = memberAt(service, place);
-    if (other === null || other.active * 2 >= other.weight) return 0;
+    if (other.active * 2 >= other.weight) return 0;
     idle = 1;
     return 1;
   });

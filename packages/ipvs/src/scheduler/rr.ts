@@ -4,7 +4,8 @@
  * `cursor` is the place after the one chosen last, so 0 means "from the head" and a turn begins where the last one ended.
  */
 import { loop, u32 } from '@ipvsd/bpf';
-import { isEligible, memberAt, memberNumber, NONE, type Scheduler } from './scheduler.ts';
+import { standingOf } from '../service/service.ts';
+import { isEligible, memberNumber, NONE, type Scheduler } from './scheduler.ts';
 
 export const rr: Scheduler = {
   name: 'rr',
@@ -16,9 +17,9 @@ export const rr: Scheduler = {
     loop(count, (i) => {
       const ahead = start + i;
       const place = u32(ahead >= count ? ahead - count : ahead);
-      const server = memberAt(service, place);
-      if (server === null || !isEligible(server)) return 0;
-      chosen = memberNumber(service, place);
+      const number = memberNumber(service, place);
+      if (!isEligible(standingOf(number))) return 0;
+      chosen = number;
       state.cursor = u32(place + 1);
       return 1;
     });

@@ -5,7 +5,7 @@
  * is replaced at once, and then the old one goes: no packet sees half a table.
  */
 import { array, hashMap, stack, struct, u32 } from '@ipvsd/bpf';
-import { NONE, type RealServer, SERVER_AVAILABLE, type Service, servers } from '../service/service.ts';
+import { NONE, type RealServer, SERVER_AVAILABLE, type Service, servers, standingOf } from '../service/service.ts';
 import { isEligible } from './scheduler.ts';
 
 export const SLOTS_PER_BLOCK = 64;
@@ -29,5 +29,6 @@ export function serverInSlot(service: Service, slot: u32): u32 {
 export function takesConnections(service: Service, number: u32): boolean {
   const server: RealServer | null = servers.at(number);
   if (server === null) return false;
-  return server.service === service.index && (server.flags & SERVER_AVAILABLE) !== 0 && isEligible(server);
+  if (server.service !== service.index || (server.flags & SERVER_AVAILABLE) === 0) return false;
+  return isEligible(standingOf(number));
 }

@@ -4,25 +4,25 @@
  * `scheduler(name, choose)` makes the program that `ipvsd scheduler add` compiles. It stands between the choice and the packet:
  * a real server that is quiesced, overloaded, in the trash or another service's is never taken, whatever was chosen.
  */
-import { loop, ntohl, ntohs, raw, type Skb, type TcProgram, tailCall, tcProgram, u32 } from '@ipvsd/bpf';
+import { ntohl, ntohs, raw, type Skb, type TcProgram, tailCall, tcProgram, u32 } from '@ipvsd/bpf';
 import { OF_PACKET, type Opening, openings, planOf } from '../connection/opening.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
-import { NONE, type RealServer, type Service, type ServiceState, serviceStates } from '../service/service.ts';
+import { NONE, type Service, type ServiceState, type Standing, serviceStates } from '../service/service.ts';
 import { CONNECT, stages } from '../stages.ts';
 import { fo } from './fo.ts';
 import { lc } from './lc.ts';
 import { ll } from './ll.ts';
 import { nq } from './nq.ts';
-import { isEligible, memberAt, memberNumber, type Scheduler } from './scheduler.ts';
+import { memberNumber, type Scheduler } from './scheduler.ts';
 import { sed } from './sed.ts';
 import { takesConnections } from './table.ts';
 import { wlc } from './wlc.ts';
 
 export * from '@ipvsd/bpf';
 export { IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
-export { isEligible, isOverloaded, memberAt, memberNumber, overhead } from './scheduler.ts';
-export { NONE, type RealServer, type Service, type ServiceState };
+export { eachServer, isEligible, isOverloaded, memberAt, memberNumber, overhead } from './scheduler.ts';
+export { NONE, type Service, type ServiceState, type Standing };
 
 /** The packet that asks. */
 export type Asking = Opening;
@@ -53,17 +53,6 @@ function go(skb: Skb, choose: Choose): number {
   const chosen = u32(choose(plan.service, opening, state));
   plan.chosen = takesConnections(plan.service, chosen) ? chosen : NONE;
   return tailCall(skb, stages, CONNECT);
-}
-
-/**
- * Calls `visit` with each real server that takes connections, newest first, and its number; 1 ends it, 0 goes on.
- */
-export function eachServer(service: Service, visit: (server: RealServer, number: u32) => 0 | 1): void {
-  loop(service.count, (place) => {
-    const server = memberAt(service, place);
-    if (server === null || !isEligible(server)) return 0;
-    return visit(server, memberNumber(service, place));
-  });
 }
 
 /** The real server that was added first, or NONE where it takes no connections. */

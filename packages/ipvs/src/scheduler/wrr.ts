@@ -6,7 +6,8 @@
  * `divisor` its step. With weights 4, 3 and 2 the turns are A A B A B C A B C.
  */
 import { loop, percpuArray, struct, u32 } from '@ipvsd/bpf';
-import { isOverloaded, memberAt, memberNumber, NONE, type PreparedMember, type Scheduler } from './scheduler.ts';
+import { standingOf } from '../service/service.ts';
+import { isOverloaded, memberNumber, NONE, type PreparedMember, type Scheduler } from './scheduler.ts';
 
 /** More steps than any list and its weights can ask for (and what bpf_loop allows). */
 const MAX_STEPS = 1 << 23;
@@ -42,11 +43,11 @@ export const wrr: Scheduler = {
     loop(MAX_STEPS, () => {
       const place = walk.place;
       if (place < count) {
-        const server = memberAt(service, place);
-        if (server === null) return 1;
+        const number = memberNumber(service, place);
+        const server = standingOf(number);
         walk.place = u32(place + 1);
         if (!isOverloaded(server) && server.weight >= walk.bar) {
-          walk.chosen = memberNumber(service, place);
+          walk.chosen = number;
           return 1;
         }
         return walk.place === walk.stop ? 1 : 0;

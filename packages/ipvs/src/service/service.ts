@@ -4,7 +4,7 @@
  * User space writes services and lists of members whole (each replaced at once). A real server also carries what packets
  * count, so user space never writes one: it asks the `server` program (programs/control.ts).
  */
-import { arrayMap, be16, hashMap, struct, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
+import { array, arrayMap, be16, hashMap, single, struct, u8, u16, u32, type ViewOf } from '@ipvsd/bpf';
 import { Address6 } from '../packet/address.ts';
 
 /** What a packet must match. By address (mark 0), or by firewall mark (address, port and protocol 0). */
@@ -37,7 +37,7 @@ export const Service = struct('service', {
   flags: u32,
   /** Persistence timeout in seconds. */
   timeout: u32,
-  /** Its real servers: `members[first .. first + count)`, newest first. */
+  /** Its real servers: places `first` to `first + count` of the lists of members, newest first; `first` begins a row. */
   first: u32,
   count: u32,
   /** Persistence granularity: IPv4 mask in the first word, or IPv6 mask. */
@@ -99,18 +99,13 @@ export const TUNNEL_CHECKSUM = 1;
 
 /** In service; without it the real server is in the trash and only its connections remember it. */
 export const SERVER_AVAILABLE = 1;
-export const SERVER_OVERLOAD = 2;
 /** It has a number that is in use. */
 export const SERVER_PLACED = 4;
 
 export const RealServer = struct('real_server', {
-  // What scheduling reads, in one cache line.
   flags: u32,
-  weight: u32,
   /** The last weight that was not 0; `mh` builds its table by it. */
   lastWeight: u32,
-  active: u32,
-  inactive: u32,
   upper: u32,
   lower: u32,
   persistent: u32,
@@ -136,7 +131,21 @@ export const RealServer = struct('real_server', {
 });
 export type RealServer = ViewOf<typeof RealServer>;
 
+/** At its upper threshold, or not yet back under the lower one. */
+export const SERVER_OVERLOAD = 2;
+
+/** What scheduling reads of a real server. */
+export const Standing = struct('standing', {
+  /** SERVER_OVERLOAD or 0. */
+  flags: u32,
+  weight: u32,
+  active: u32,
+  inactive: u32,
+});
+export type Standing = ViewOf<typeof Standing>;
+
 export const MAX_SERVICES = 16_384;
+/** The last number is nobody's: NONE leads there, to a real server of no weight. */
 export const MAX_SERVERS = 131_072;
 export const NONE = 0xffff_ffff;
 
@@ -145,6 +154,19 @@ export const serviceStates = arrayMap('service_states', ServiceState, { maxEntri
 export const segmentLimits = arrayMap('segment_limits', SegmentLimit, { maxEntries: MAX_SERVICES });
 export const servers = arrayMap('servers', RealServer, { maxEntries: MAX_SERVERS });
 
-/** Numbers of real servers, a run for each service. */
-export const Member = struct('member', { server: u32 });
-export const members = arrayMap('members', Member, { maxEntries: 2 * MAX_SERVERS });
+/**
+ * How all real servers stand, by number, and the lists of members: one value each, at an address that is part of the programs. A
+ * scheduler that weighs hundreds for one packet reaches each with an addition, where a map of many values asks for a lookup.
+ */
+export const Standings = struct('standings', { of: array(Standing, MAX_SERVERS) });
+export const standings = single('standings', Standings, { shared: true });
+export const standingOf = (number: u32): Standing => standings.only.of.at(number & (MAX_SERVERS - 1));
+
+/** Numbers of real servers, in whole rows for each service; what is left of the last one is NONE. */
+export const ROW = 8;
+export const MAX_ROWS = (2 * MAX_SERVERS) / ROW;
+export const MemberRow = struct('member_row', { servers: array(u32, ROW) });
+export type MemberRow = ViewOf<typeof MemberRow>;
+export const Members = struct('members', { rows: array(MemberRow, MAX_ROWS) });
+export const members = single('members', Members, { shared: true });
+export const memberRow = (row: u32): MemberRow => members.only.rows.at(row & (MAX_ROWS - 1));

@@ -25,6 +25,8 @@ export function childScript(code: string): ChildScript {
     bundle: true,
     platform: 'node',
     format: 'cjs',
+    // For the other thread of crew.ts, which no child asks for.
+    logOverride: { 'empty-import-meta': 'silent' },
     external: ['koffi'],
     outfile: path,
   });

@@ -4,7 +4,7 @@
  */
 import { BtfBuilder, btfName, type TypeId, VOID } from '../../kernel/btf.ts';
 import type { MapSpec } from '../../spec.ts';
-import type { IrFunction, IrMap, IrModule, IrProgram, IrStruct } from '../ir.ts';
+import type { IrFunction, IrMap, IrModule, IrProgram, IrStruct, Register } from '../ir.ts';
 
 const CONTEXTS: Readonly<Record<IrProgram['type'], string>> = { tc: '__sk_buff', xdp: 'xdp_md', syscall: 'void' };
 /** Map types whose keys and values the kernel refuses to hear about. */
@@ -30,20 +30,21 @@ export class CollectionBtf {
   }
 
   /** The verifier looks at global functions by themselves: programs, and subprograms that are to be. All others it follows from their callers. */
-  function({ name, kind, params }: IrFunction, type: IrProgram['type']): TypeId {
+  function({ name, kind, params, context }: IrFunction, type: IrProgram['type']): TypeId {
     const builder = this.#builder;
     const anything = builder.pointer(VOID);
+    const contextType = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
     if (kind === 'entry') {
-      const context = type === 'syscall' ? anything : builder.pointer(builder.struct(CONTEXTS[type], 0, []));
       return builder.function(
         btfName(name),
-        builder.prototype(builder.scalar('i32'), [{ name: 'ctx', type: context }]),
+        builder.prototype(builder.scalar('i32'), [{ name: 'ctx', type: contextType }]),
         'global',
       );
     }
-    const parameters = params.map((_, i) => ({
+    const isContext = (param: Register): boolean => kind === 'alone' && param === context;
+    const parameters = params.map((param, i) => ({
       name: `p${i}`,
-      type: kind === 'callback' ? anything : builder.scalar('u64'),
+      type: kind === 'callback' ? anything : isContext(param) ? contextType : builder.scalar('u64'),
     }));
     return builder.function(
       btfName(name),

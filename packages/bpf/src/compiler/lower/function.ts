@@ -62,6 +62,7 @@ export class FunctionLowering {
   readonly mutable = new Set<Register>();
   /** Whether a packet may move in here. */
   moves = false;
+  context: IrFunction['context'];
   at: Position;
   frame!: Frame;
   readonly #blocks: OpenBlock[] = [];
@@ -99,6 +100,7 @@ export class FunctionLowering {
       name: this.name,
       params: this.params,
       kind: this.kind,
+      ...(this.context !== undefined && { context: this.context }),
       registerCount: this.#bounds.length,
       registerNames: this.#names,
       slots: this.slots,

@@ -4,7 +4,7 @@
  * Scalars and views go in registers, at most five. Values of the build (structs, tables, functions) cannot: for each
  * combination of them the function is compiled anew under another name.
  *
- * The verifier walks through a subprogram at each call, knowing what the caller knows. `@subprog alone`, for functions of scalars, has it
+ * The verifier walks through a subprogram at each call, knowing what the caller knows. `@subprog alone`, for functions of scalars and the packet, has it
  * walk through once: for what is called from many places and branches much. Its result can then be anything of its type.
  */
 import ts from 'typescript';
@@ -86,7 +86,7 @@ export function callSubprogram(
 
 interface Passed {
   readonly operand: Operand | undefined;
-  /** That is an address. */
+  /** That is an address, and not the context's. */
   readonly pointer?: true;
   /** What makes two calls share one compiled function. */
   readonly key: (program: ProgramContext) => string;
@@ -121,9 +121,11 @@ function pass(
   if (value.kind === 'skb') {
     return {
       operand: { reg: value.reg },
-      pointer: true,
       key: () => 'skb',
-      receive: (child) => ({ kind: 'skb', reg: parameterRegister(child) }),
+      receive: (child) => {
+        child.context = parameterRegister(child);
+        return { kind: 'skb', reg: child.context };
+      },
     };
   }
   if (value.kind !== 'view') return f.fail(node, say.subprogramValue(describe(value)));

@@ -25,12 +25,14 @@ import {
   idleRules,
   ingress,
   LocalEnd,
+  loads,
   localAddresses,
   localEnds,
   localities,
   masquerades,
   members,
   OUTWARDS,
+  opened,
   population,
   Ranges,
   REASON_LIST,
@@ -39,7 +41,6 @@ import {
   reservedFor,
   Settings,
   RealServer as StoredServer,
-  Service as StoredService,
   segmentLimits,
   serverFigures,
   servers,
@@ -47,6 +48,7 @@ import {
   serviceStates,
   services,
   settings,
+  standings,
   sweep,
   TunnelLink,
   TunnelLinkKey,
@@ -272,10 +274,7 @@ export class Worlds {
     this.#compareValues(serverFigures, 0, given.servers, story);
     this.#compareValues(serviceFigures, 0, given.services, story);
     this.#compareValues(totalFigures, 0, 1, story);
-    for (const [, value] of this.#node.store(services).entries()) {
-      const { first, count } = StoredService.on(value);
-      this.#compareValues(members, first, count, story);
-    }
+    for (const definition of [standings, members, loads, opened]) this.#compareMemory(definition, story);
     for (const definition of HASHES) {
       this.#compareEntries(definition, story);
     }
@@ -321,6 +320,15 @@ export class Worlds {
         expect(hex(ours), `${definition.name} ${first + i} after ${story}`).toBe(hex(theirs));
       }
     }
+  }
+
+  /** Eight bytes differ first where these are. */
+  #compareMemory(definition: MapDefinition, story: string): void {
+    const [here, there] = [this.#kernel, this.#node].map((plane) => plane.store(definition).memory());
+    if (Buffer.compare(here!, there!) === 0) return;
+    const at = here!.findIndex((byte, i) => byte !== there![i]) & ~7;
+    const [ours, theirs] = [here!, there!].map((memory) => hex(memory.subarray(at, at + 8)));
+    expect(ours, `${definition.name} from byte ${at} on after ${story}`).toBe(theirs);
   }
 
   #compareCounts(definition: MapDefinition, count: number, story: string): void {
