@@ -5,7 +5,7 @@
 import { assign, type Skb, stack, type u32 } from '@ipvsd/bpf';
 import { toAltered } from './altered.ts';
 import { connections } from './connection/connection.ts';
-import { supersede } from './connection/lifecycle.ts';
+import { supersede } from './connection/entering.ts';
 import { beginOnce, isOnce } from './connection/once.ts';
 import { open } from './connection/open.ts';
 import { LAST_CONNECTION, OF_ITS_TEMPLATE, OF_PACKET, openings, planOf } from './connection/opening.ts';

@@ -11,8 +11,9 @@ import { isSameAddress } from '../packet/address.ts';
 import { IPPROTO_GRE } from '../packet/headers.ts';
 import { METHOD_FULLNAT } from '../service/service.ts';
 import { type Connection, connections, METHOD_MASK, SUPERSEDED } from './connection.ts';
+import { enterRequests, leaveRequests, tupleOfRequests } from './entering.ts';
 import { findFlow, NO_FLOW, numberOf } from './flows.ts';
-import { enterRequests, expire, leaveRequests, tupleOfRequests } from './lifecycle.ts';
+import { expire } from './lifecycle.ts';
 import { keepPort, localEnds } from './local-end.ts';
 
 /** The flow that packets to `ip`'s destination which bear `number` lead to, or NO_FLOW. */

@@ -11,10 +11,11 @@ import { LISTEN } from '../protocol/tcp.ts';
 import { METHOD_FULLNAT, NONE, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { type Connection, connections, METHOD_MASK, NO_CLIENT_PORT, population, UNKNOWN_PORT } from './connection.ts';
+import { enter, leave, returnLocalPort } from './entering.ts';
 import { findFlow, NO_FLOW, numberOf } from './flows.ts';
-import { changeState, connectionAt, enter, expire, leave, rearm, returnLocalPort } from './lifecycle.ts';
+import { changeState, connectionAt, expire, rearm } from './lifecycle.ts';
 import { keepPort } from './local-end.ts';
-import { makeExpected } from './make.ts';
+import { makeExpected } from './make-expected.ts';
 import { OF_PACKET, type Opening, openings, TABLE_FULL } from './opening.ts';
 
 /**

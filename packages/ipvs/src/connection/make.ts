@@ -1,12 +1,10 @@
 /** New entries of the connection table, filled and let in: connections, templates, and what bypasses all real servers. */
-import { assign, atomicAdd, type be16, raw, rawBe16, u8, u32 } from '@ipvsd/bpf';
+import { assign, atomicAdd, type be16, rawBe16, u8, u32 } from '@ipvsd/bpf';
 import { IPV4, IPV6 } from '../family.ts';
-import { beginUnchanged, endAdjustments } from '../forward/sequence.ts';
+import { beginUnchanged } from '../forward/sequence.ts';
 import { helperOf } from '../helper/ports.ts';
 import { type Address6, AF_INET } from '../packet/address.ts';
-import { IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
-import { timeoutOf } from '../protocol/index.ts';
-import { LISTEN } from '../protocol/tcp.ts';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/headers.ts';
 import {
   METHOD_BYPASS,
   METHOD_FULLNAT,
@@ -18,39 +16,29 @@ import {
   servers,
 } from '../service/service.ts';
 import { countConnection } from '../service/statistics.ts';
-import { now as clock, settings, ticksOf } from '../settings.ts';
-import { takeNumber } from './calls.ts';
+import { settings } from '../settings.ts';
 import {
   ADJUSTED,
   ASSURED,
   type Connection,
   connections,
-  HAS_ADJUSTMENTS,
-  HAS_IDLE_RULE,
   HASHED,
   HELPER_UNIT,
   INACTIVE,
   LIMITED,
-  METHOD_MASK,
-  NO_CLIENT_PORT,
   NO_OUTPUT,
-  NO_SERVER_PORT,
   OF_ENGINE,
   ONE_PACKET,
   OTHER_FAMILY,
-  population,
-  returnSlot,
   SHAKING,
-  SUPERSEDED,
   TEMPLATE,
-  takeSlot,
-  UNKNOWN_PORT,
 } from './connection.ts';
-import { beginIdleRule, endIdleRule } from './idle.ts';
-import { bind, bindInstead, enter, enterAgain, leave, returnLocalPort, unbindFrom } from './lifecycle.ts';
+import { enter, enterAgain, returnLocalPort } from './entering.ts';
+import { begin, fill, giveUp, INITIAL_TIMEOUT, introduce, take } from './entry.ts';
+import { beginIdleRule } from './idle.ts';
+import { bind, bindInstead, unbindFrom } from './lifecycle.ts';
 import {
   keepLocalEnd,
-  keepPort,
   localEnds,
   OTHER_LOCALS,
   PROBES,
@@ -64,9 +52,6 @@ import {
 } from './local-end.ts';
 import { NO_LOCAL_PORT, NO_SERVER, type Opening, type Plan, TABLE_FULL } from './opening.ts';
 import { endBefore, KEPT_END, KEPT_REPLIES, letGo, takeOver } from './reuse.ts';
-
-/** Ticks until the first state sets its own timeout. */
-const INITIAL_TIMEOUT = ticksOf(3);
 
 /**
  * A connection to the real server that the plan chose, in the entry of its finished one where it can be. `controller`: the number of
@@ -177,7 +162,8 @@ function wayToTell(service: Service, protocol: u32): u32 {
 const flagsOfHelper = (helper: u32, opening: Opening): u32 =>
   (helper & 7) * HELPER_UNIT + (helper !== 0 && opening.protocol === IPPROTO_TCP ? ADJUSTED : 0);
 
-const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
+/** Its handshake says how large segments may be, where its service does. */
+export const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
   limit !== 0 && protocol === IPPROTO_TCP ? LIMITED + SHAKING : 0;
 
 /**
@@ -241,60 +227,6 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   return index;
 }
 
-/**
- * A connection to the real server of `c`, which has the number `control` and controls it: both directions let in before its first
- * packet.
- * @subprog
- */
-export function makeExpected(c: Connection, control: u32, wanted: Opening, realPort: be16): u32 {
-  // Of a masqueraded host it has none.
-  const server = servers.at(c.server);
-  const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
-  // Calls may have the number 0. The client finds one when it is answered (calls.ts).
-  const lacks: u32 = wanted.protocol === IPPROTO_GRE ? SUPERSEDED : unknown;
-  const inherited: u32 = c.flags & (METHOD_MASK + NO_OUTPUT + OTHER_FAMILY);
-  const limit = flagsOfLimit(c.flags & LIMITED, wanted.protocol);
-  const index = begin(wanted, c.server, realPort, inherited + INACTIVE + lacks + limit, INITIAL_TIMEOUT, true);
-  if (index === TABLE_FULL) return TABLE_FULL;
-  const made = connections.at(index);
-  if (made === null) return TABLE_FULL;
-  // Outside, whom a masqueraded host waits for is all that there is.
-  if (server === null) assign(made.real, wanted.virtual);
-  else assign(made.real, c.real);
-  made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
-  made.timeout = timeoutOf(wanted.protocol, made.state);
-  if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);
-  if (!enter(made, index)) return giveUp(made, index);
-  made.controller = u32(control + 1);
-  atomicAdd(c, 'controls', 1);
-  if ((lacks & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', 1);
-  if (server !== null) bind(server, c.server);
-  return index;
-}
-
-/** The real server sees it come from the same local address as `c`, and what is of one port of the client from one port. */
-function takePortBeside(made: Connection, c: Connection): boolean {
-  const own = localEnds.at(made.number);
-  const control = localEnds.at(c.number);
-  if (own === null || control === null) return false;
-  assign(own.address, control.address);
-  own.route.ifindex = 0;
-  // A data connection has no header: who waits there knows whom for.
-  own.tells = made.protocol === IPPROTO_TCP && control.tells === TELLS_BY_OPTION ? TELLS_BY_OPTION : TELLS_NOT;
-  own.answered = 0;
-  if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
-    own.port = control.port;
-    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
-  }
-  if (made.protocol === IPPROTO_GRE) return made.family === AF_INET ? takeNumber(IPV4, made) : takeNumber(IPV6, made);
-  // Where media is sent is told to the real server as the client says it.
-  if (made.protocol !== IPPROTO_TCP) {
-    own.port = made.clientPort;
-    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
-  }
-  return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
-}
-
 /** Whether the template of that number plus one has led to a connection that came about. */
 function isAssured(controller: u32): boolean {
   if (controller === 0) return false;
@@ -304,60 +236,3 @@ function isAssured(controller: u32): boolean {
 
 const familyOf = (server: RealServer, opening: Opening): number =>
   server.family === opening.family ? 0 : OTHER_FAMILY;
-
-/** An entry that no packet finds yet: its number. */
-function begin(opening: Opening, server: u32, port: be16, flags: u32, timeout: u32, known: boolean): u32 {
-  const index = take(known);
-  const c = connections.at(index);
-  if (c === null) return TABLE_FULL;
-  introduce(c, index, opening);
-  fill(c, server, port, flags, timeout, opening.mark);
-  c.alive = 1;
-  return index;
-}
-
-/** A place in the table, or TABLE_FULL. */
-function take(known: boolean): u32 {
-  const index = takeSlot(known);
-  if (index === NONE) return TABLE_FULL;
-  atomicAdd(population.only, 'alive', 1);
-  return index;
-}
-
-/** Whose the entry is. */
-function introduce(c: Connection, index: u32, opening: Opening): void {
-  assign(c.client, opening.client);
-  assign(c.virtual, opening.virtual);
-  c.clientPort = opening.clientPort;
-  c.virtualPort = opening.virtualPort;
-  c.protocol = opening.protocol;
-  c.family = opening.family;
-  c.number = index;
-  c.route.ifindex = 0;
-}
-
-/** What it begins with. */
-function fill(c: Connection, server: u32, port: be16, flags: u32, timeout: u32, mark: u32): void {
-  c.realPort = port;
-  c.flags = flags;
-  c.state = 0;
-  c.timeout = timeout;
-  c.lastSeen = clock();
-  c.server = server;
-  c.inPackets = 0;
-  c.mark = mark;
-  c.controller = 0;
-  c.controls = 0;
-}
-
-/** Another CPU was first, or the table of flows is full, or there is no local port. */
-function giveUp(c: Connection, index: u32): u32 {
-  leave(c, index);
-  returnLocalPort(c, index);
-  if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
-  if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
-  c.alive = 0;
-  atomicAdd(population.only, 'alive', -1);
-  returnSlot(index);
-  return TABLE_FULL;
-}

@@ -27,8 +27,9 @@ import {
   TEMPLATE,
   UNKNOWN_PORT,
 } from './connection.ts';
+import { leaveReplies } from './entering.ts';
 import { endIdleRule } from './idle.ts';
-import { expireSoon, leaveReplies } from './lifecycle.ts';
+import { expireSoon } from './lifecycle.ts';
 import type { Opening, Plan } from './opening.ts';
 
 /** The bit of conn_reuse_mode for connections whose replies go another way. */

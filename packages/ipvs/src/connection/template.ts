@@ -8,8 +8,9 @@ import { AF_INET } from '../packet/address.ts';
 import { NONE, SERVER_AVAILABLE, type Service, servers, standingOf } from '../service/service.ts';
 import { now as clock, settings } from '../settings.ts';
 import type { Connection } from './connection.ts';
+import { leave } from './entering.ts';
 import { findFlow, NO_FLOW, numberOf } from './flows.ts';
-import { connectionAt, leave } from './lifecycle.ts';
+import { connectionAt } from './lifecycle.ts';
 import type { Opening } from './opening.ts';
 
 const FTP = htons(21);

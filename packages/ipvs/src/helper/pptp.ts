@@ -28,7 +28,7 @@ import { answerCall, findCall, receiversNumber, toldNumber } from '../connection
 import { type Connection, connections } from '../connection/connection.ts';
 import { directionOf, NO_FLOW, numberOf } from '../connection/flows.ts';
 import { connectionAt, rearm } from '../connection/lifecycle.ts';
-import { makeExpected } from '../connection/make.ts';
+import { makeExpected } from '../connection/make-expected.ts';
 import { TABLE_FULL } from '../connection/opening.ts';
 import { because, REASONS } from '../counters.ts';
 import { type Family, REPLY, REQUEST } from '../family.ts';
