@@ -34,7 +34,7 @@ export function connect(skb: Skb, family: Family): number {
   const service = plan.service;
   let index: u32 = open(plan, opening);
   if (index > LAST_CONNECTION) letGo(plan);
-  if (index === NO_SERVER && mayBypass(skb, family, service, opening)) index = makeBypass(opening);
+  if (index === NO_SERVER && mayBypass(skb, family, service, opening)) index = makeBypass();
   if (index > LAST_CONNECTION) return withoutConnection(skb, family, service, opening, index);
   const c = connections.at(index);
   const ip = skb.header(family.Header, ETHERNET);

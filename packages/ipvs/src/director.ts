@@ -94,7 +94,7 @@ function journey(skb: Skb, family: Family): number {
       }
       if (fate === FINISHED) finished = index;
       else if (fate === QUIESCED) expireSoon(c, index);
-      else expire(c, index);
+      else expire(index);
     }
   }
   beginPlan(finished);

@@ -39,10 +39,10 @@ export function takeNumber(family: Family, c: Connection): boolean {
   const end = localEnds.at(c.number);
   if (end === null) return false;
   end.port = c.clientPort;
-  let taken = keepPort(family, c);
+  let taken = keepPort(family, c.number);
   for (let i = 0; i < TRIES && !taken; i++) {
     end.port = otherNumber(c, i);
-    taken = keepPort(family, c);
+    taken = keepPort(family, c.number);
   }
   return taken;
 }
@@ -75,7 +75,7 @@ function endPredecessor(family: Family, c: Connection): void {
   if (flow === NO_FLOW) return;
   const index = numberOf(flow);
   const there = connections.at(index);
-  if (there !== null && isSameAddress(there.real, c.real)) expire(there, index);
+  if (there !== null && isSameAddress(there.real, c.real)) expire(index);
 }
 
 const TRIES = 4;

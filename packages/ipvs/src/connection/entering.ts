@@ -20,9 +20,11 @@ import type { Opening } from './opening.ts';
 
 /**
  * Let packets of both directions find a filled entry. False when another CPU was first or the table of flows is full.
- * @subprog
+ * @subprog alone
  */
-export function enter(c: Connection, index: u32): boolean {
+export function enter(index: u32): boolean {
+  const c = connections.at(index);
+  if (c === null) return false;
   if ((c.flags & OF_ENGINE) !== 0) {
     if (!enterByKey(index)) return false;
     c.flags = u32(c.flags | HASHED);
@@ -76,9 +78,11 @@ export function tupleOfRequests(family: Family, key: ViewOf<Family['Tuple']>, c:
 /**
  * Let replies find an entry that was taken over, as the client's packets do already; `same`: as they found it before. False where
  * the table of flows is full.
- * @subprog
+ * @subprog alone
  */
-export function enterAgain(c: Connection, index: u32, same: u32): boolean {
+export function enterAgain(index: u32, same: u32): boolean {
+  const c = connections.at(index);
+  if (c === null) return false;
   // Under FULLNAT they do.
   if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) return true;
   return c.family === AF_INET ? enterAgainIn(IPV4, c, index, same) : enterAgainIn(IPV6, c, index, same);
@@ -93,30 +97,33 @@ function enterAgainIn(family: Family, c: Connection, index: u32, same: u32): boo
 
 /**
  * No packet finds it from now on.
- * @subprog
+ * @subprog alone
  */
-export function leave(c: Connection, index: u32): void {
-  if ((c.flags & HASHED) === 0) return;
+export function leave(index: u32): void {
+  const c = connections.at(index);
+  if (c === null || (c.flags & HASHED) === 0) return;
   if ((c.flags & OF_ENGINE) !== 0) leaveByKey(index);
   else {
     if (c.family === AF_INET) leaveRequests(IPV4, c, index);
     else leaveRequests(IPV6, c, index);
-    if ((c.flags & TEMPLATE) === 0) forgetReplies(c, index);
+    if ((c.flags & TEMPLATE) === 0) leaveReplies(index);
   }
   c.flags = u32(c.flags & ~HASHED);
 }
 
 /**
- * Replies do not find it; its local port, if it has one, is free.
- * @subprog
+ * Replies do not find it from now on; its local port, if it has one, is free.
+ * @subprog alone
  */
-function forgetReplies(c: Connection, index: u32): void {
+export function leaveReplies(index: u32): void {
+  const c = connections.at(index);
+  if (c === null) return;
   // NAT64: they are of the real server's family.
-  if (c.family === AF_INET || isNat64(c)) forgetRepliesIn(IPV4, c, index);
-  else forgetRepliesIn(IPV6, c, index);
+  if (c.family === AF_INET || isNat64(c)) leaveRepliesIn(IPV4, c, index);
+  else leaveRepliesIn(IPV6, c, index);
 }
 
-function forgetRepliesIn(family: Family, c: Connection, index: u32): void {
+function leaveRepliesIn(family: Family, c: Connection, index: u32): void {
   const back = stack(family.Tuple);
   tupleOfReplies(family, back, c);
   if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) {
@@ -140,17 +147,9 @@ function tupleOfReplies(family: Family, back: ViewOf<Family['Tuple']>, c: Connec
   family.narrow(back.destination, c.client);
 }
 
-/**
- * Replies do not find it from now on.
- * @subprog
- */
-export function leaveReplies(c: Connection, index: u32): void {
-  forgetReplies(c, index);
-}
-
 /** A connection that took a local port and was not let in gives it back. */
-export function returnLocalPort(c: Connection, index: u32): void {
-  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) leaveReplies(c, index);
+export function returnLocalPort(c: Connection): void {
+  if ((c.flags & METHOD_MASK) === METHOD_FULLNAT) leaveReplies(c.number);
 }
 
 /**

@@ -64,10 +64,15 @@ export function fill(c: Connection, server: u32, port: be16, flags: u32, timeout
   c.controls = 0;
 }
 
-/** Another CPU was first, or the table of flows is full, or there is no local port. */
-export function giveUp(c: Connection, index: u32): u32 {
-  leave(c, index);
-  returnLocalPort(c, index);
+/**
+ * Another CPU was first, or the table of flows is full, or there is no local port.
+ * @subprog alone
+ */
+export function giveUp(index: u32): u32 {
+  const c = connections.at(index);
+  if (c === null) return TABLE_FULL;
+  leave(index);
+  returnLocalPort(c);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
   c.alive = 0;

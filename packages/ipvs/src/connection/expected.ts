@@ -37,9 +37,9 @@ export function expect(control: u32, realPort: be16): u32 {
     }
     // What nobody came for makes room, as only the last that was said counts.
     if ((there.flags & UNKNOWN_PORT) === 0) return TABLE_FULL;
-    expire(there, known);
+    expire(known);
   }
-  return makeExpected(c, control, wanted, realPort);
+  return makeExpected(control, realPort);
 }
 
 /**
@@ -50,7 +50,7 @@ export function expectNoMore(control: u32, wanted: Opening): void {
   const known = wanted.family === AF_INET ? find(IPV4, wanted) : find(IPV6, wanted);
   const there = connections.at(known);
   if (known >= TABLE_FULL || there === null) return;
-  if (there.controller === u32(control + 1) && (there.flags & UNKNOWN_PORT) !== 0) expire(there, known);
+  if (there.controller === u32(control + 1) && (there.flags & UNKNOWN_PORT) !== 0) expire(known);
 }
 
 function find(family: Family, wanted: Opening): u32 {
@@ -105,7 +105,7 @@ function becomeKnown(c: Connection, index: u32, opening: Opening): boolean {
   if ((flags & UNKNOWN_PORT) === 0) return false;
   if (atomicCompareExchange(c, 'flags', flags, u32(flags & ~UNKNOWN_PORT)) !== flags) return false;
   atomicAdd(population.only, 'expected', -1);
-  leave(c, index);
+  leave(index);
   if ((flags & NO_CLIENT_PORT) !== 0) {
     c.clientPort = port;
   } else {
@@ -117,13 +117,14 @@ function becomeKnown(c: Connection, index: u32, opening: Opening): boolean {
     }
   }
   const kept = (flags & METHOD_MASK) !== METHOD_FULLNAT || keepLocalPort(c);
-  if (kept && enter(c, index)) return true;
-  returnLocalPort(c, index);
-  expire(c, index);
+  if (kept && enter(index)) return true;
+  returnLocalPort(c);
+  expire(index);
   return false;
 }
 
-const keepLocalPort = (c: Connection): boolean => (c.family === AF_INET ? keepPort(IPV4, c) : keepPort(IPV6, c));
+const keepLocalPort = (c: Connection): boolean =>
+  c.family === AF_INET ? keepPort(IPV4, c.number) : keepPort(IPV6, c.number);
 
 const isNobody = (address: Address6): boolean =>
   raw(address.a) === 0 && raw(address.b) === 0 && raw(address.c) === 0 && raw(address.d) === 0;

@@ -89,11 +89,13 @@ export function assureTemplate(c: Connection): void {
 
 /**
  * Take a connection out of the table, once, whoever asks first. Not while it controls others.
- * @subprog
+ * @subprog alone
  */
-export function expire(c: Connection, index: u32): void {
+export function expire(index: u32): void {
+  const c = connections.at(index);
+  if (c === null) return;
   if (atomicCompareExchange(c, 'alive', 1, 0) !== 1) return;
-  leave(c, index);
+  leave(index);
   if ((c.flags & OF_ENGINE) !== 0) forgetData(index);
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(index);
@@ -109,7 +111,7 @@ export function expire(c: Connection, index: u32): void {
 
 /** No packet finds it any more; the next walk takes it out, and until then it is listed and counted. */
 export function expireSoon(c: Connection, index: u32): void {
-  leave(c, index);
+  leave(index);
   c.lastSeen = clock();
   c.timeout = 1;
 }
@@ -125,7 +127,7 @@ export function dropChain(first: u32): void {
     if (c === null || c.alive !== 1 || c.controls !== 0) return;
     if (i > 0 && (c.flags & TEMPLATE) !== 0 && c.state === ASSURED) return;
     const controller = c.controller;
-    expire(c, index);
+    expire(index);
     if (controller === 0) return;
     index = u32(controller - 1);
   }
@@ -155,7 +157,7 @@ export function fire(c: Connection, index: u32): boolean {
     return false;
   }
   if ((c.flags & HAS_IDLE_RULE) !== 0) announceEnd(c);
-  expire(c, index);
+  expire(index);
   return true;
 }
 

@@ -31,7 +31,7 @@ import { type Family, REPLY, sourceOf } from '../family.ts';
 import { Address6, isSame } from '../packet/address.ts';
 import { MAX_SERVICES, Route } from '../service/service.ts';
 import { settings } from '../settings.ts';
-import { type Connection, MAX_CONNECTIONS } from './connection.ts';
+import { connections, MAX_CONNECTIONS } from './connection.ts';
 import { enterFlow, flowOf } from './flows.ts';
 import { NO_LOCAL_ADDRESS, NO_LOCAL_PORT } from './opening.ts';
 
@@ -88,11 +88,11 @@ const MOST_ADDRESSES = 16;
 /**
  * Give the connection a local end out of the `locals` addresses of its service from `place` on, in turn, and let replies find it: 0,
  * or why there is none. `family`: theirs, and the real server's.
- * @subprog
+ * @subprog alone
  */
-export function takeLocalEnd(family: Family, c: Connection, service: u32, place: u32, locals: u32): u32 {
+export function takeLocalEnd(family: Family, connection: u32, service: u32, place: u32, locals: u32): u32 {
   const turn = turns.at(service);
-  const end = localEnds.at(c.number);
+  const end = localEnds.at(connection);
   if (turn === null || end === null || locals === 0) return NO_LOCAL_ADDRESS;
   const tries: u32 = locals < MOST_ADDRESSES ? locals : MOST_ADDRESSES;
   const first = atomicFetchAdd(turn, 'turn', 1);
@@ -108,7 +108,7 @@ export function takeLocalEnd(family: Family, c: Connection, service: u32, place:
       return 1;
     }
     assign(end.address, local.address);
-    if (!takePort(family, c, end, u32(PROBES / tries))) return 0;
+    if (!takePort(family, connection, u32(PROBES / tries))) return 0;
     refused = 0;
     return 1;
   });
@@ -116,10 +116,13 @@ export function takeLocalEnd(family: Family, c: Connection, service: u32, place:
 }
 
 /**
- * A free port of the end's address towards the connection's real server: entered as the flow of its replies.
- * @subprog
+ * A free port of its local end's address towards the connection's real server: entered as the flow of its replies.
+ * @subprog alone
  */
-export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u32): boolean {
+export function takePort(family: Family, connection: u32, probes: u32): boolean {
+  const c = connections.at(connection);
+  const end = localEnds.at(connection);
+  if (c === null || end === null) return false;
   const pool = poolOf(family, end.address);
   if (pool === null || settings.only.localPorts === 0) return false;
   const first = atomicFetchAdd(pool, 'cursor', 1);
@@ -146,17 +149,17 @@ export function takePort(family: Family, c: Connection, end: LocalEnd, probes: u
 /**
  * The same end as the connection had that its entry was before, if the address is still one of the service's: 16 of them are looked
  * through. `same`: its replies find it already; otherwise it is to be had where no other of the real server has it.
- * @subprog
+ * @subprog alone
  */
 export function keepLocalEnd(
   family: Family,
-  c: Connection,
+  connection: u32,
   service: u32,
   first: u32,
   locals: u32,
   same: boolean,
 ): boolean {
-  const end = localEnds.at(c.number);
+  const end = localEnds.at(connection);
   if (end === null) return false;
   let known: u32 = 0;
   loop(locals < MOST_ADDRESSES ? locals : MOST_ADDRESSES, (place) => {
@@ -166,7 +169,7 @@ export function keepLocalEnd(
     known = 1;
     return 1;
   });
-  return known !== 0 && (same || keepPort(family, c));
+  return known !== 0 && (same || keepPort(family, connection));
 }
 
 /** The local port of that turn. Read by each, as the stack below is short. */
@@ -177,11 +180,12 @@ function portAt(turn: u32): be16 {
 
 /**
  * Replies from where its real server is known to send find it at the local end that it has. False where others are there.
- * @subprog
+ * @subprog alone
  */
-export function keepPort(family: Family, c: Connection): boolean {
-  const end = localEnds.at(c.number);
-  if (end === null) return false;
+export function keepPort(family: Family, connection: u32): boolean {
+  const c = connections.at(connection);
+  const end = localEnds.at(connection);
+  if (c === null || end === null) return false;
   const key = stack(family.Tuple, {
     sourcePort: sourceOf(c.protocol, c.realPort),
     destinationPort: end.port,

@@ -26,14 +26,17 @@ import { begin, giveUp, INITIAL_TIMEOUT } from './entry.ts';
 import { bind } from './lifecycle.ts';
 import { keepPort, localEnds, PROBES, TELLS_BY_OPTION, TELLS_NOT, takePort } from './local-end.ts';
 import { flagsOfLimit } from './make.ts';
-import { type Opening, TABLE_FULL } from './opening.ts';
+import { OF_PACKET, openings, TABLE_FULL } from './opening.ts';
 
 /**
- * A connection to the real server of `c`, which has the number `control` and controls it: both directions let in before its first
- * packet.
- * @subprog
+ * A connection to the real server of the one with the number `control`, which controls it, as this CPU's opening says
+ * (helper/expectation.ts): both directions let in before its first packet.
+ * @subprog alone
  */
-export function makeExpected(c: Connection, control: u32, wanted: Opening, realPort: be16): u32 {
+export function makeExpected(control: u32, realPort: be16): u32 {
+  const c = connections.at(control);
+  const wanted = openings.at(OF_PACKET);
+  if (c === null || wanted === null) return TABLE_FULL;
   // Of a masqueraded host it has none.
   const server = servers.at(c.server);
   const unknown: u32 = (raw(wanted.clientPort) === 0 ? NO_CLIENT_PORT : 0) + (raw(realPort) === 0 ? NO_SERVER_PORT : 0);
@@ -50,8 +53,8 @@ export function makeExpected(c: Connection, control: u32, wanted: Opening, realP
   else assign(made.real, c.real);
   made.state = wanted.protocol === IPPROTO_TCP ? LISTEN : 0;
   made.timeout = timeoutOf(wanted.protocol, made.state);
-  if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(made, index);
-  if (!enter(made, index)) return giveUp(made, index);
+  if ((inherited & METHOD_MASK) === METHOD_FULLNAT && !takePortBeside(made, c)) return giveUp(index);
+  if (!enter(index)) return giveUp(index);
   made.controller = u32(control + 1);
   atomicAdd(c, 'controls', 1);
   if ((lacks & UNKNOWN_PORT) !== 0) atomicAdd(population.only, 'expected', 1);
@@ -71,13 +74,13 @@ function takePortBeside(made: Connection, c: Connection): boolean {
   own.answered = 0;
   if (made.clientPort === c.clientPort && made.protocol === c.protocol) {
     own.port = control.port;
-    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+    return made.family === AF_INET ? keepPort(IPV4, made.number) : keepPort(IPV6, made.number);
   }
   if (made.protocol === IPPROTO_GRE) return made.family === AF_INET ? takeNumber(IPV4, made) : takeNumber(IPV6, made);
   // Where media is sent is told to the real server as the client says it.
   if (made.protocol !== IPPROTO_TCP) {
     own.port = made.clientPort;
-    return made.family === AF_INET ? keepPort(IPV4, made) : keepPort(IPV6, made);
+    return made.family === AF_INET ? keepPort(IPV4, made.number) : keepPort(IPV6, made.number);
   }
-  return made.family === AF_INET ? takePort(IPV4, made, own, PROBES) : takePort(IPV6, made, own, PROBES);
+  return made.family === AF_INET ? takePort(IPV4, made.number, PROBES) : takePort(IPV6, made.number, PROBES);
 }

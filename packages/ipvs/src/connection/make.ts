@@ -50,15 +50,27 @@ import {
   takeLocalEnd,
   takePort,
 } from './local-end.ts';
-import { NO_LOCAL_PORT, NO_SERVER, type Opening, type Plan, TABLE_FULL } from './opening.ts';
+import {
+  NO_LOCAL_PORT,
+  NO_SERVER,
+  OF_ITS_TEMPLATE,
+  OF_PACKET,
+  type Opening,
+  openings,
+  planOf,
+  TABLE_FULL,
+} from './opening.ts';
 import { endBefore, KEPT_END, KEPT_REPLIES, letGo, takeOver } from './reuse.ts';
 
 /**
  * A connection to the real server that the plan chose, in the entry of its finished one where it can be. `controller`: the number of
  * its template plus one, or 0.
- * @subprog
+ * @subprog alone
  */
-export function makeConnection(plan: Plan, opening: Opening, port: be16, controller: u32): u32 {
+export function makeConnection(port: be16, controller: u32): u32 {
+  const plan = planOf();
+  const opening = openings.at(OF_PACKET);
+  if (plan === null || opening === null) return TABLE_FULL;
   const { service, chosen } = plan;
   const server = servers.at(chosen);
   if (server === null) return NO_SERVER;
@@ -80,7 +92,7 @@ export function makeConnection(plan: Plan, opening: Opening, port: be16, control
     (once ? ONE_PACKET : 0) +
     flagsOfHelper(helped, opening) +
     flagsOfLimit(service.segmentSize, opening.protocol);
-  const again = plan.finished === NONE ? NONE : takeOver(plan, opening);
+  const again = plan.finished === NONE ? NONE : takeOver();
   letGo(plan);
   const index = again === NONE ? take(isAssured(controller)) : again;
   const c = connections.at(index);
@@ -88,7 +100,7 @@ export function makeConnection(plan: Plan, opening: Opening, port: be16, control
   const before: u32 = c.server;
   let kept: u32 = 0;
   if (again === NONE) introduce(c, index, opening);
-  else kept = endBefore(c, server.address, port, flags);
+  else kept = endBefore(index, chosen, port, flags);
   fill(c, chosen, port, again === NONE ? flags : u32(flags + HASHED), INITIAL_TIMEOUT, opening.mark);
   if (helped !== 0 || proxied) beginUnchanged(index);
   assign(c.real, server.address);
@@ -105,7 +117,7 @@ export function makeConnection(plan: Plan, opening: Opening, port: be16, control
     }
   }
   if (!once && service.idleRule !== 0 && !beginIdleRule(c, service)) return abandon(c, index, again, before);
-  const entered = again !== NONE ? enterAgain(c, index, kept & KEPT_REPLIES) : once || enter(c, index);
+  const entered = again !== NONE ? enterAgain(index, kept & KEPT_REPLIES) : once || enter(index);
   if (!entered) return abandon(c, index, again, before);
   if (controller !== 0) {
     const controlling = connections.at(u32(controller - 1));
@@ -123,7 +135,7 @@ export function makeConnection(plan: Plan, opening: Opening, port: be16, control
 /** The connection did not come about; nor is there still one where it took over the entry `again`, of the real server `before`. */
 function abandon(c: Connection, index: u32, again: u32, before: u32): u32 {
   if (again !== NONE) unbindFrom(before, c);
-  return giveUp(c, index);
+  return giveUp(index);
 }
 
 /** A local end: the one that the entry had, where that leads to the real server or may, or another. 0, or why there is none. */
@@ -136,12 +148,12 @@ function localEndFor(c: Connection, service: Service, family: u32, kept: u32): u
   if ((kept & KEPT_END) !== 0) {
     const same = (kept & KEPT_REPLIES) !== 0;
     const keeps = four
-      ? keepLocalEnd(IPV4, c, index, place, locals, same)
-      : keepLocalEnd(IPV6, c, index, place, locals, same);
+      ? keepLocalEnd(IPV4, c.number, index, place, locals, same)
+      : keepLocalEnd(IPV6, c.number, index, place, locals, same);
     if (keeps) return 0;
-    if (same) returnLocalPort(c, c.number);
+    if (same) returnLocalPort(c);
   }
-  return four ? takeLocalEnd(IPV4, c, index, place, locals) : takeLocalEnd(IPV6, c, index, place, locals);
+  return four ? takeLocalEnd(IPV4, c.number, index, place, locals) : takeLocalEnd(IPV6, c.number, index, place, locals);
 }
 
 /** How a real server is told of its client: as the service says, else by the protocol's option. */
@@ -168,14 +180,14 @@ export const flagsOfLimit = (limit: u32, protocol: u32): u32 =>
 
 /**
  * A connection that goes where its packets say (cache_bypass).
- * @subprog
+ * @subprog alone
  */
-export function makeBypass(opening: Opening): u32 {
+export function makeBypass(): u32 {
+  const opening = openings.at(OF_PACKET);
+  if (opening === null) return TABLE_FULL;
   const index = begin(opening, NONE, rawBe16(0), METHOD_BYPASS + INACTIVE + NO_OUTPUT, INITIAL_TIMEOUT, false);
   if (index === TABLE_FULL) return TABLE_FULL;
-  const c = connections.at(index);
-  if (c === null) return TABLE_FULL;
-  return enter(c, index) ? index : giveUp(c, index);
+  return enter(index) ? index : giveUp(index);
 }
 
 /**
@@ -195,21 +207,22 @@ export function makeMasqueraded(opening: Opening, source: Address6): u32 {
   assign(end.address, source);
   end.route.ifindex = 0;
   end.tells = TELLS_NOT;
-  const taken = opening.family === AF_INET ? takePort(IPV4, c, end, PROBES) : takePort(IPV6, c, end, PROBES);
+  const taken = opening.family === AF_INET ? takePort(IPV4, index, PROBES) : takePort(IPV6, index, PROBES);
   if (!taken) {
-    giveUp(c, index);
+    giveUp(index);
     return NO_LOCAL_PORT;
   }
-  return enter(c, index) ? index : giveUp(c, index);
+  return enter(index) ? index : giveUp(index);
 }
 
 /**
- * A template; `wanted` has its key.
- * @subprog
+ * A template, by the key that this CPU's second opening has.
+ * @subprog alone
  */
-export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: u32): u32 {
+export function makeTemplate(chosen: u32, port: be16, timeout: u32): u32 {
   const server = servers.at(chosen);
-  if (server === null) return NO_SERVER;
+  const wanted = openings.at(OF_ITS_TEMPLATE);
+  if (server === null || wanted === null) return NO_SERVER;
   const index = begin(
     wanted,
     chosen,
@@ -222,7 +235,7 @@ export function makeTemplate(wanted: Opening, chosen: u32, port: be16, timeout: 
   const c = connections.at(index);
   if (c === null) return TABLE_FULL;
   assign(c.real, server.address);
-  if (!enter(c, index)) return giveUp(c, index);
+  if (!enter(index)) return giveUp(index);
   atomicAdd(server, 'persistent', 1);
   return index;
 }

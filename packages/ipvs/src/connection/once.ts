@@ -22,5 +22,5 @@ export function endOnce(): void {
   const index = u32(errand.once - 1);
   errand.once = 0;
   const c = connections.at(index);
-  if (c !== null && isOnce(c)) expire(c, index);
+  if (c !== null && isOnce(c)) expire(index);
 }

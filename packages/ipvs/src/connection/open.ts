@@ -9,15 +9,7 @@ import { NONE, SERVICE_PERSISTENT, servers } from '../service/service.ts';
 import { now as clock } from '../settings.ts';
 import { connections } from './connection.ts';
 import { makeConnection, makeTemplate } from './make.ts';
-import {
-  LAST_CONNECTION,
-  NO_SERVER,
-  OF_ITS_TEMPLATE,
-  type Opening,
-  openings,
-  type Plan,
-  TABLE_FULL,
-} from './opening.ts';
+import { LAST_CONNECTION, NO_SERVER, type Opening, type Plan } from './opening.ts';
 import { isOfOnePort, ticksOfService } from './template.ts';
 
 export function open(plan: Plan, opening: Opening): u32 {
@@ -27,17 +19,15 @@ export function open(plan: Plan, opening: Opening): u32 {
   const persistent = (service.flags & SERVICE_PERSISTENT) !== 0;
   let template: u32 = plan.template;
   if (persistent && template === NONE) {
-    const wanted = openings.at(OF_ITS_TEMPLATE);
-    if (wanted === null) return TABLE_FULL;
     const port = isOfOnePort(service, opening) ? portOf(chosen) : rawBe16(0);
-    template = makeTemplate(wanted, chosen, port, ticksOfService(service));
+    template = makeTemplate(chosen, port, ticksOfService(service));
     if (template > LAST_CONNECTION) return template;
   }
   // Under a template only the service's own port is mapped; any other is the same at the real server.
   const mapped = !persistent || opening.virtualPort === service.port;
   const own = portOf(chosen);
   const port = mapped && raw(own) !== 0 ? own : opening.virtualPort;
-  const opened = makeConnection(plan, opening, port, persistent ? u32(template + 1) : 0);
+  const opened = makeConnection(port, persistent ? u32(template + 1) : 0);
   if (persistent && opened <= LAST_CONNECTION) touch(template);
   return opened;
 }

@@ -12,7 +12,7 @@ import { type Address6, isSame } from '../packet/address.ts';
 import { IPPROTO_TCP } from '../packet/headers.ts';
 import { SCTP_CLOSED } from '../protocol/sctp.ts';
 import { CLOSE, FIN_WAIT, TIME_WAIT } from '../protocol/tcp.ts';
-import { METHOD_FULLNAT, METHOD_MASQ, NONE } from '../service/service.ts';
+import { METHOD_FULLNAT, METHOD_MASQ, NONE, servers } from '../service/service.ts';
 import { settings } from '../settings.ts';
 import {
   type Connection,
@@ -30,7 +30,7 @@ import {
 import { leaveReplies } from './entering.ts';
 import { endIdleRule } from './idle.ts';
 import { expireSoon } from './lifecycle.ts';
-import type { Opening, Plan } from './opening.ts';
+import { OF_PACKET, type Opening, openings, type Plan, planOf } from './opening.ts';
 
 /** The bit of conn_reuse_mode for connections whose replies go another way. */
 const REUSE_UNSEEN = 2;
@@ -51,9 +51,12 @@ const USUAL = HASHED + SUPERSEDED + UNKNOWN_PORT + TEMPLATE;
  * The entry of the plan's finished connection becomes the caller's, no longer alive but still found by the client's packets: its
  * number. NONE where there is none to be had. Several CPUs may ask, and the sweeper: who changes the state has the right, and its
  * connection counts as inactive from then on, as it did.
- * @subprog
+ * @subprog alone
  */
-export function takeOver(plan: Plan, opening: Opening): u32 {
+export function takeOver(): u32 {
+  const plan = planOf();
+  const opening = openings.at(OF_PACKET);
+  if (plan === null || opening === null) return NONE;
   const index = plan.finished;
   const c = connections.at(index);
   if (c === null) return NONE;
@@ -79,17 +82,20 @@ export const KEPT_REPLIES = 1;
 export const KEPT_END = 2;
 
 /**
- * The end of the connection whose entry was taken over, which `c` still tells of, for one with those flags to that real server: says
- * what is kept. Who counts it is told by who counts the new one.
- * @subprog
+ * The end of the connection whose entry was taken over, and still tells of it, for one with those flags to the real server of number
+ * `chosen`: says what is kept. Who counts it is told by who counts the new one.
+ * @subprog alone
  */
-export function endBefore(c: Connection, real: Address6, port: be16, flags: u32): u32 {
+export function endBefore(connection: u32, chosen: u32, port: be16, flags: u32): u32 {
+  const c = connections.at(connection);
+  const server = servers.at(chosen);
+  if (c === null || server === null) return 0;
   if ((c.flags & HAS_IDLE_RULE) !== 0) endIdleRule(c);
   if ((c.flags & HAS_ADJUSTMENTS) !== 0) endAdjustments(c.number);
   const sameFamily = ((c.flags ^ flags) & OTHER_FAMILY) === 0;
   const end = sameFamily && (c.flags & METHOD_MASK) === METHOD_FULLNAT ? KEPT_END : 0;
-  if (sameFamily && hasSameReplies(c, flags & METHOD_MASK, real, port)) return KEPT_REPLIES + end;
-  leaveReplies(c, c.number);
+  if (sameFamily && hasSameReplies(c, flags & METHOD_MASK, server.address, port)) return KEPT_REPLIES + end;
+  leaveReplies(c.number);
   return end;
 }
 

@@ -82,7 +82,7 @@ function isValid(template: Connection): boolean {
 
 /** Nobody finds it again; it stays in the list until its time is over, as connections may still hang on it. */
 export function invalidate(template: Connection, index: u32): void {
-  leave(template, index);
+  leave(index);
   template.virtualPort = INVALID_PORT;
   template.realPort = INVALID_PORT;
 }

@@ -149,7 +149,7 @@ function askedCall(control: Control, c: Connection, number: be16): Connection | 
   opening.protocol = IPPROTO_GRE;
   opening.clientPort = number;
   opening.virtualPort = NO_NUMBER;
-  const index = makeExpected(c, control.connection, opening, NO_NUMBER);
+  const index = makeExpected(control.connection, NO_NUMBER);
   if (index >= TABLE_FULL) return null;
   memo.memo = u32(index + 1);
   return connections.at(index);
