@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, type Host } from './demo/cluster.ts';
 import { statePath } from './real-server/state.ts';
 import { surveyHost } from './real-server/survey.ts';
-import { ours, runOurs } from './testing/ours.ts';
+import { ours, runOurs, until } from './testing/ours.ts';
 import { download, echo, serveTransfers, upload } from './testing/transfers.ts';
 
 const VIP = '192.168.2.254';
@@ -48,6 +48,8 @@ describeKernel('a real server', () => {
     director.sysctl('net.ipv6.conf.all.forwarding', 1);
     real.route('default', '192.168.2.1');
     await serveTransfers(real, PORT, []);
+    // The kernel asks for a second whether anybody else has an address; what is surveyed meanwhile is no host at rest.
+    await until('addresses that nobody else has', () => survey().addresses.every(({ tentative }) => !tentative));
   });
 
   afterAll(() => cluster?.remove());
